@@ -1,0 +1,45 @@
+package proxy
+
+import "time"
+
+// Options is all that can be set from outside. Defaults returns the values
+// that hold when nothing is said; the command line, the environment and the
+// config file only ever change a copy of it.
+type Options struct {
+	Primaries    []string // -s: "host[:port[:weight]]", port 11211 and weight 1 when absent
+	Backups      []string // -b: the same; empty means a plain proxy
+	Distribution string   // "ketama", "magent-ketama" or "magent-modula"
+
+	Threads              int           // event loops
+	MaxClients           int           // -n: most client connections
+	MaxServerConnections int           // -i: most connections to one server
+	MaxItemSize          int           // bytes; a larger value is refused before it is read
+	MaxMemory            int64         // bytes of requests and answers held at once, all clients together
+	IdleTimeout          time.Duration // a client silent for so long is closed; 0 means never
+
+	ConnectTimeout time.Duration // to reach a server
+	ServerTimeout  time.Duration // until the first byte of a server's answer
+	ServerFailures int           // unanswered reads in a row that take a server out
+	ProbeMin       time.Duration // first pause between probes of a server that is out
+	ProbeMax       time.Duration // longest pause between them
+	Hold           time.Duration // longest wait for more requests before a busy server is sent a batch; 0 turns it off
+	DrainTimeout   time.Duration // most time for requests in flight at shutdown
+}
+
+// Defaults returns the options that hold when nothing is said.
+func Defaults() Options {
+	return Options{
+		Distribution:         "ketama",
+		MaxClients:           4096,
+		MaxServerConnections: 20,
+		MaxItemSize:          64 << 20,
+		MaxMemory:            1 << 30,
+		ConnectTimeout:       200 * time.Millisecond,
+		ServerTimeout:        400 * time.Millisecond,
+		ServerFailures:       3,
+		ProbeMin:             50 * time.Millisecond,
+		ProbeMax:             time.Second,
+		Hold:                 50 * time.Microsecond,
+		DrainTimeout:         5 * time.Second,
+	}
+}

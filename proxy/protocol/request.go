@@ -1,0 +1,73 @@
+package protocol
+
+// Op is what a client asks for. It says nothing of the dialect that the
+// question came in: classic text, meta and binary requests share these.
+type Op uint8
+
+// The operations of memcached's protocol.
+const (
+	OpNone    Op = iota
+	OpInvalid    // malformed: answer Reply, then go on or close
+	OpGet        // value and flags
+	OpGets       // value, flags and cas token
+	OpGat        // as OpGet, and set the expiry
+	OpGats       // as OpGets, and set the expiry
+	OpSet
+	OpAdd
+	OpReplace
+	OpAppend
+	OpPrepend
+	OpCas
+	OpTooLarge // a storage request whose value exceeds the limit; Refused says which
+	OpDelete
+	OpIncr
+	OpDecr
+	OpTouch
+	OpFlushAll
+	OpVersion
+	OpVerbosity
+	OpStats
+	OpQuit
+)
+
+// Dialect is the form in which a request came and its answer has to go.
+type Dialect uint8
+
+// The dialects of memcached's protocol.
+const (
+	Text Dialect = iota
+	Meta
+	Binary
+)
+
+// Request is one request in the form that all dialects share. Every slice
+// in it aliases the input that was parsed and is valid only as long as that
+// input is; whoever keeps a request longer copies what it needs.
+type Request struct {
+	Op      Op
+	Refused Op // OpTooLarge: the storage operation that was refused
+	Dialect Dialect
+	Quiet   bool // noreply, or meta flag q: no answer when all went as usual
+	Base64  bool // the key came base64-encoded and has to be answered so
+	Close   bool // close the connection after the answer
+
+	Key  []byte // the key; of a get with several keys, the first
+	Keys []byte // OpGet…OpGats: the keys behind the first, for NextKey
+
+	Flags  uint32 // client flags of a storage request
+	Expiry int64  // seconds, as the client wrote them: relative, absolute or negative
+	CAS    uint64 // token to compare (OpCas, or meta flag C)
+	Delta  uint64 // OpIncr, OpDecr
+	Value  []byte // storage requests: the value without its line end
+
+	Opaque []byte // meta flag O, or the four bytes of a binary request
+	NewCAS uint64 // meta flag E: the token to store
+	Mode   byte   // meta flag M, 0 when absent
+	TTL    int64  // meta flags T and N: expiry to set on a read
+
+	Args    []byte // OpStats, OpVerbosity: the rest of the line; OpFlushAll uses Expiry
+	HasTime bool   // OpFlushAll: a delay was given
+
+	Reply []byte // OpInvalid, OpTooLarge: the answer, empty for none
+	Skip  int64  // bytes that follow this request and have to be thrown away
+}
