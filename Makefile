@@ -1,0 +1,68 @@
+# `make` lists what there is to do.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+BINDIR   = $(DESTDIR)$(PREFIX)/bin
+MANDIR   = $(DESTDIR)$(PREFIX)/share/man/man1
+
+# The version of the next release, as `magent --version` and memcached's
+# `version` command answer it.
+VERSION := 1.0.0
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# Go refuses to look into a repository that belongs to somebody else; what it
+# would find there is not needed.
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+
+# Programs that the checks and the tests call, and the packages they are in.
+# The race detector needs a C compiler.
+COMPILER   := gcc=gcc /usr/include/stdio.h=libc6-dev
+TEST_NEEDS := $(COMPILER) memcached=memcached ip=iproute2 ps=procps unshare=util-linux nc=netcat-openbsd
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test check lint fuzz bench install uninstall clean go
+
+help: ## show this list
+	@echo 'magent, a write-mirroring cache proxy for memcached'
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+build: go ## build ./magent
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o magent ./cmd/magent
+
+run: build ## try it: two memcacheds and magent on 127.0.0.1:12000, until Ctrl-C
+	@.ci/packages memcached=memcached nc=netcat-openbsd
+	@deploy/demo
+
+test: go ## run every test (installs what the tests need)
+	@.ci/packages $(TEST_NEEDS)
+	@.ci/test
+
+check: go ## what CI checks besides the tests
+	@.ci/packages $(COMPILER)
+	@.ci/check
+
+lint: go ## run the linters only
+	@.ci/lint
+
+fuzz: go ## run every fuzz target for a minute
+	@.ci/fuzz 60
+
+bench: build ## compare with nutcracker and plain memcached; writes docs/bench/
+	@.ci/packages memcached=memcached nutcracker=nutcracker taskset=util-linux
+	go run ./integration/bench --magent ./magent
+
+install: ## install the program and its manual page (PREFIX=/usr/local, DESTDIR=)
+	@test -x magent || $(MAKE) build
+	install -d '$(BINDIR)' '$(MANDIR)'
+	install -m 755 magent '$(BINDIR)/magent'
+	install -m 644 docs/magent.1 '$(MANDIR)/magent.1'
+
+uninstall: ## remove them again
+	rm -f '$(BINDIR)/magent' '$(MANDIR)/magent.1'
+
+clean: ## remove what was built here
+	rm -rf magent bin .tools
+
+go:
+	@command -v go >/dev/null || { echo 'Go is not installed: see https://go.dev/doc/install'; exit 1; }
