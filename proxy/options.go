@@ -10,7 +10,9 @@ type Options struct {
 	Backups      []string // -b: the same; empty means a plain proxy
 	Distribution string   // "ketama", "magent-ketama" or "magent-modula"
 
-	Threads              int           // event loops
+	Version string // of the program, for stats
+
+	Threads              int           // event loops; 0 means one for each processor
 	MaxClients           int           // -n: most client connections
 	MaxServerConnections int           // -i: most connections to one server
 	MaxItemSize          int           // bytes; a larger value is refused before it is read
@@ -34,8 +36,8 @@ func Defaults() Options {
 		MaxServerConnections: 20,
 		MaxItemSize:          64 << 20,
 		MaxMemory:            1 << 30,
-		ConnectTimeout:       200 * time.Millisecond,
-		ServerTimeout:        400 * time.Millisecond,
+		ConnectTimeout:       250 * time.Millisecond,
+		ServerTimeout:        500 * time.Millisecond,
 		ServerFailures:       3,
 		ProbeMin:             50 * time.Millisecond,
 		ProbeMax:             time.Second,

@@ -1,0 +1,170 @@
+package backend
+
+import (
+	"bytes"
+
+	"magent/proxy/protocol"
+)
+
+var tooMany = []byte("ERROR Too many open connections")
+
+// consume takes whole answers from the start of in and keeps the rest. It
+// returns false when the connection is no longer the one that in came from.
+func (c *Conn) consume(in []byte, generation int) bool {
+	for len(in) > 0 {
+		var n int
+		var ok bool
+		switch call := c.head; {
+		case c.endDue:
+			n, ok = c.groupEnd(in)
+		case call == nil:
+			c.fail(ErrProtocol)
+			return false
+		case call.Kind == Value && in[0] == 'V':
+			n, ok = c.value(in)
+		default:
+			n, ok = c.line(call, in)
+		}
+		if !ok || c.generation != generation {
+			return false
+		}
+		if n == 0 {
+			break
+		}
+		in = in[n:]
+	}
+	if len(in) == 0 {
+		c.rest = c.rest[:0]
+		return true
+	}
+	c.rest = append(c.rest[:0], in...)
+	return true
+}
+
+// value takes a VALUE block. It returns 0 bytes when the block is not whole.
+func (c *Conn) value(in []byte) (n int, ok bool) {
+	h := &c.header
+	switch protocol.ParseValue(in, h) {
+	case protocol.Incomplete:
+		return 0, true
+	case protocol.Malformed:
+		c.fail(ErrProtocol)
+		return 0, false
+	}
+	if h.Size > c.limits.MaxValue {
+		c.fail(ErrProtocol)
+		return 0, false
+	}
+	total := h.Len + h.Size + 2
+	if len(in) < total {
+		if total > restLimit {
+			c.large = make([]byte, total)
+			c.largeLen = copy(c.large, in)
+			return len(in), true
+		}
+		return 0, true
+	}
+	return total, c.deliver(in[:total], total, false)
+}
+
+// deliver hands a whole VALUE block to the call that asked for its key. Calls
+// before it were skipped by the server: it does not hold their keys.
+func (c *Conn) deliver(block []byte, total int, keep bool) bool {
+	h := &c.header
+	if keep { // the header's key aliased a buffer that is gone
+		if protocol.ParseValue(block, h) != protocol.Complete {
+			c.fail(ErrProtocol)
+			return false
+		}
+	}
+	if block[total-2] != '\r' || block[total-1] != '\n' {
+		c.fail(ErrProtocol)
+		return false
+	}
+	generation := c.generation
+	for {
+		call := c.head
+		if call == nil || call.Kind != Value {
+			c.fail(ErrProtocol)
+			return false
+		}
+		if bytes.Equal(call.Key, h.Key) {
+			c.endDue = call.last
+			c.pop()
+			call.Owner.Found(block, h, keep)
+			return c.generation == generation
+		}
+		if call.last {
+			c.fail(ErrProtocol)
+			return false
+		}
+		c.pop()
+		call.Owner.Missed()
+		if c.generation != generation {
+			return false
+		}
+	}
+}
+
+// line takes a line: the answer of one call, or what ends a group.
+func (c *Conn) line(call *Call, in []byte) (n int, ok bool) {
+	line, n, kind, number, ok := c.parseLine(in)
+	if n == 0 || !ok {
+		return 0, ok
+	}
+	if kind == protocol.Error && bytes.HasPrefix(line, tooMany) {
+		c.fail(ErrClosed)
+		return 0, false
+	}
+	generation := c.generation
+	for last := false; !last; {
+		if call = c.head; call == nil {
+			c.fail(ErrProtocol)
+			return 0, false
+		}
+		last = call.last
+		c.pop()
+		if call.Kind == Value && kind == protocol.End {
+			call.Owner.Missed()
+		} else {
+			call.Owner.Answered(line, kind, number)
+		}
+		if c.generation != generation {
+			return n, false
+		}
+	}
+	return n, true
+}
+
+// groupEnd takes the line behind the last value of a group.
+func (c *Conn) groupEnd(in []byte) (n int, ok bool) {
+	_, n, kind, _, ok := c.parseLine(in)
+	if n == 0 || !ok {
+		return 0, ok
+	}
+	if kind != protocol.End && kind != protocol.ServerError {
+		c.fail(ErrProtocol)
+		return 0, false
+	}
+	c.endDue = false
+	return n, true
+}
+
+func (c *Conn) parseLine(in []byte) (line []byte, n int, kind protocol.Answer, number uint64, ok bool) {
+	line, n, kind, number = protocol.ParseLine(in)
+	if kind == protocol.TooLong {
+		c.fail(ErrProtocol)
+		return nil, 0, 0, 0, false
+	}
+	return line, n, kind, number, true
+}
+
+func (c *Conn) pop() {
+	call := c.head
+	c.head = call.next
+	if c.head == nil {
+		c.tail = nil
+	}
+	call.next = nil
+	c.waiting--
+}

@@ -1,0 +1,50 @@
+package backend
+
+import "magent/proxy/protocol"
+
+// Kind is the form of the answer that a call waits for.
+type Kind uint8
+
+// The kinds of calls.
+const (
+	Line  Kind = iota // one line
+	Value             // a VALUE block or nothing; END closes the group
+)
+
+// Call is one request on its way to a server and back. Its owner embeds it;
+// the Conn only borrows it between Queue (or Get) and the answer.
+type Call struct {
+	Owner Receiver
+	Kind  Kind
+	Write bool   // it may change what the server holds
+	Key   []byte // Value: the key asked for; stays with the owner
+
+	next *Call
+	last bool   // Value: the last of its group
+	end  uint64 // place in the output behind its request
+}
+
+// Next is the call behind this one in a list that ConnFailed was given.
+func (c *Call) Next() *Call { return c.next }
+
+// Receiver owns a call and is told its answer. When it is told, the Conn has
+// already let go of the call.
+type Receiver interface {
+	// Answered is told a line without its line end. The line is valid until
+	// it returns.
+	Answered(line []byte, kind protocol.Answer, number uint64)
+	// Found is told a whole VALUE block, both line ends included. When keep
+	// is true the block is the receiver's, otherwise it is valid until Found
+	// returns.
+	Found(block []byte, header *protocol.ValueHeader, keep bool)
+	// Missed says that the server does not hold the key.
+	Missed()
+}
+
+// Owner is told that a connection has failed.
+type Owner interface {
+	// ConnFailed is given the calls that have no answer, in the order of
+	// their requests, linked by Next. sent tells whether the server may have
+	// got some of them.
+	ConnFailed(c *Conn, calls *Call, why error)
+}

@@ -1,0 +1,12 @@
+package backend
+
+import "errors"
+
+// Reasons for which a connection or a server is given up.
+var (
+	ErrRefused  = errors.New("cannot connect")
+	ErrTimeout  = errors.New("no answer in time")
+	ErrClosed   = errors.New("server closed the connection")
+	ErrProtocol = errors.New("server sent what is not memcached's protocol")
+	ErrTakenOut = errors.New("server was taken out")
+)

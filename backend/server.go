@@ -1,0 +1,161 @@
+package backend
+
+import (
+	"net/netip"
+	"sync/atomic"
+)
+
+// State is what may be asked of a server.
+type State uint8
+
+// The states of a server.
+const (
+	Down  State = iota // not reachable; it has missed nothing
+	Dirty              // not reachable, and writes were made without it
+	Up                 // serves reads and writes
+)
+
+func (s State) String() string {
+	switch s {
+	case Up:
+		return "up"
+	case Dirty:
+		return "dirty"
+	}
+	return "down"
+}
+
+// Server is one memcached process, named by its address. All loops share it.
+type Server struct {
+	Address
+	Index int // place in the proxy's list of servers
+
+	word     atomic.Uint64 // epoch<<8 | state
+	address  atomic.Pointer[netip.AddrPort]
+	version  atomic.Pointer[string]
+	seen     []atomic.Uint64 // per loop, the last epoch that its Conn has seen
+	draining atomic.Int32    // abandoned connections that may still be worked off
+	answered atomic.Int64    // when the prober last got an answer since it went down, Unix nanoseconds
+	failures atomic.Int32    // unanswered reads in a row
+	changed  func(*Server, Change)
+	kick     chan struct{}
+
+	Outages atomic.Uint64 // times it was taken out
+	Flushes atomic.Uint64 // times it was flushed before it came back
+}
+
+// Change is one change of a server's state.
+type Change struct {
+	From, To State
+	Why      string
+}
+
+// NewServer returns a server that is down until its Prober has reached it.
+// loops is the number of loops that hold a Conn to it. changed is called
+// after each change of state, from any goroutine, and must not block.
+func NewServer(a Address, index, loops int, changed func(*Server, Change)) *Server {
+	s := &Server{Address: a, Index: index, changed: changed, kick: make(chan struct{}, 1)}
+	s.seen = make([]atomic.Uint64, loops)
+	s.word.Store(1<<8 | uint64(Down))
+	return s
+}
+
+// Load returns the state and its epoch.
+func (s *Server) Load() (State, uint64) {
+	w := s.word.Load()
+	return State(w), w >> 8
+}
+
+// IsUp tells whether the server serves reads and writes.
+func (s *Server) IsUp() bool { return State(s.word.Load()) == Up }
+
+// Version is the version that the server told last, "" before the first time.
+func (s *Server) Version() string {
+	if v := s.version.Load(); v != nil {
+		return *v
+	}
+	return ""
+}
+
+// TakeOut makes a server that is up down, or dirty when it may have missed a
+// write. One that is down already becomes dirty when missed is true. The
+// caller must not run a write without the server before TakeOut or Miss has
+// returned: only then does no loop read from it any more.
+func (s *Server) TakeOut(missed bool, why string) {
+	for {
+		w := s.word.Load()
+		switch State(w) {
+		case Up:
+			to := Down
+			if missed {
+				to = Dirty
+			}
+			if !s.word.CompareAndSwap(w, (w>>8+1)<<8|uint64(to)) {
+				continue
+			}
+			s.Outages.Add(1)
+			s.answered.Store(0)
+			s.changed(s, Change{Up, to, why})
+			s.Check()
+			return
+		case Down:
+			if !missed {
+				return
+			}
+			if s.Miss() {
+				return
+			}
+		default:
+			return
+		}
+	}
+}
+
+// Miss notes that a write is about to be made without this server. It
+// returns false when the server is up, so that the write must not go without
+// it after all.
+func (s *Server) Miss() bool {
+	for {
+		w := s.word.Load()
+		switch State(w) {
+		case Up:
+			return false
+		case Dirty:
+			return true
+		case Down:
+			if s.word.CompareAndSwap(w, w&^0xff|uint64(Dirty)) {
+				s.changed(s, Change{Down, Dirty, "writes are made without it"})
+				return true
+			}
+		}
+	}
+}
+
+// bringUp makes the server up if it is still in the state and epoch of word.
+func (s *Server) bringUp(word uint64, why string) bool {
+	if !s.word.CompareAndSwap(word, (word>>8+1)<<8|uint64(Up)) {
+		return false
+	}
+	s.failures.Store(0)
+	s.changed(s, Change{State(word), Up, why})
+	return true
+}
+
+// seenByAll tells whether every loop has given up its connections of before
+// the epoch.
+func (s *Server) seenByAll(epoch uint64) bool {
+	for i := range s.seen {
+		if s.seen[i].Load() < epoch {
+			return false
+		}
+	}
+	return true
+}
+
+// Check asks the prober to look at the server now.
+func (s *Server) Check() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,37 @@
+// Package proxy carries one client's request on its way: from the session
+// that read it to the server that answers it and the server that mirrors it.
+//
+//	Proxy      everything together: options, servers, rings, workers
+//	acceptor   takes new clients and hands them to the workers in turn
+//	worker     one event loop: its sessions, its connections to the servers
+//	session    one client: what it sent and what it will be answered, in order
+//	request    one request, from the client to the last answer it waits for
+//
+//	client ─▶ session ─▶ request ─▶ routing ─▶ primary ─┐
+//	   ◀───────────── answer ◀──── mirror ◀─────────────┘
+//	                                 └────▶ backup
+//
+// The policies stand in files of their own:
+//
+//	routing.go    where a key lives, and which of its servers is asked now
+//	leases.go     one loop at a time writes a key
+//	handover.go   a request that another loop has to run
+//	mirror.go     what the primary confirmed goes to the backup
+//	failover.go   a connection failed: what becomes of its requests
+//	flush.go      flush_all, on every server at one moment
+//
+// # Order
+//
+// A write takes the lease of its key's stripe and keeps it until the backup
+// has acknowledged the mirrored effect, so all writes of one key in flight are
+// on the connections of one loop, in one order. A write whose stripe another
+// loop has leased is handed to that loop. A read asks the primary on its own
+// loop's connection; only a read that goes to the backup has to look at the
+// lease, because the backup may not have got yet what the client knows.
+//
+// # Failure
+//
+// A write is run without a server only after every loop is bound to see that
+// this server is out. A server that has missed a write comes back flushed.
+// See package backend for the states.
+package proxy

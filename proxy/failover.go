@@ -1,0 +1,94 @@
+package proxy
+
+import (
+	"errors"
+
+	"magent/backend"
+)
+
+// ConnFailed decides what becomes of the requests of a connection that failed
+// (backend.Owner). A server that may lack a write from now on is taken out
+// first; only then is anything run without it.
+func (w *worker) ConnFailed(c *backend.Conn, calls *backend.Call, why error) {
+	count, missed := 0, false
+	for call := calls; call != nil; call = call.Next() {
+		r := call.Owner.(*request)
+		count++
+		switch {
+		case r.phase == flushingAll, r.phase == mirroring, r.phase == undoing:
+			missed = true
+		case r.Write && !r.onTwin && r.backup >= 0 && w.p.servers[r.backup].IsUp():
+			missed = true // it will run on the backup
+		}
+	}
+	late := errors.Is(why, backend.ErrTimeout) || errors.Is(why, backend.ErrProtocol)
+	refused := errors.Is(why, backend.ErrRefused)
+	switch {
+	case missed, refused, late && c.Failed(count):
+		c.Server.TakeOut(missed, why.Error())
+	case errors.Is(why, backend.ErrClosed):
+		c.Server.Check()
+	}
+	for call := calls; call != nil; {
+		next := call.Next()
+		w.failOver(call.Owner.(*request), late, why)
+		call = next
+	}
+}
+
+// failOver runs a request once more, on the twin, or answers that it could
+// not be run.
+func (w *worker) failOver(r *request, late bool, why error) {
+	switch r.phase {
+	case mirroring, undoing:
+		w.settle(r) // the client has its answer, and the backup will be flushed
+		return
+	case flushingAll:
+		w.flushed(r, false)
+		return
+	}
+	r.tries++
+	if !r.Write {
+		switch {
+		case r.tries > 1 || r.backup < 0 && late:
+			w.broken(r, why)
+		default:
+			w.stats.failovers++
+			w.read(r)
+		}
+		return
+	}
+	if r.tries == 1 && !r.onTwin && r.backup >= 0 && w.conns[r.backup].Sync() == backend.Up &&
+		w.conns[r.primary].Sync() != backend.Up {
+		w.runWrite(r)
+		return
+	}
+	// Nobody knows whether it took effect on the primary. That decides, so the
+	// backup must not be read before it has been made the same.
+	if r.backup >= 0 && !r.onTwin {
+		w.p.servers[r.backup].TakeOut(true, "a write to "+w.p.servers[r.primary].Name()+" has no answer")
+	}
+	w.broken(r, why)
+}
+
+// broken answers a request whose server failed and which cannot run
+// elsewhere.
+func (w *worker) broken(r *request, why error) {
+	w.stats.serverErrors++
+	at := r.primary
+	if r.onTwin {
+		at = r.backup
+	}
+	what := "the server closed before it answered "
+	switch {
+	case errors.Is(why, backend.ErrTimeout):
+		what = "no answer in time from "
+	case errors.Is(why, backend.ErrProtocol):
+		what = "no answer that can be understood from "
+	case errors.Is(why, backend.ErrRefused):
+		what = "cannot connect to "
+	}
+	w.line = append(append(append(w.line[:0], "SERVER_ERROR "...), what...), w.p.servers[at].Name()...)
+	w.replyFailure(r, w.line)
+	w.settle(r)
+}

@@ -1,0 +1,157 @@
+package proxy
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"magent/backend"
+	"magent/proxy/engine"
+	"magent/proxy/protocol"
+)
+
+// flushes runs one flush_all at a time. Every loop first lets its writes in
+// flight end and holds new ones back; then all servers are flushed, so that on
+// primary and backup the same writes come before it and the same come after.
+type flushes struct {
+	workers []*worker
+
+	mu      sync.Mutex
+	running bool
+	waiting []*flush
+}
+
+// flush is one flush_all on its way. It is run by its client's worker.
+type flush struct {
+	request *request // the client's
+	delay   int64    // seconds, 0 for now
+
+	unpaused atomic.Int32 // workers whose writes have not ended yet
+	parts    int          // servers that have not answered yet
+	done     int          // servers that were flushed
+}
+
+// begin starts a flush, or queues it behind the one that runs.
+func (f *flushes) begin(fl *flush) {
+	f.mu.Lock()
+	if f.running {
+		f.waiting = append(f.waiting, fl)
+		f.mu.Unlock()
+		return
+	}
+	f.running = true
+	f.mu.Unlock()
+	f.pause(fl)
+}
+
+func (f *flushes) pause(fl *flush) {
+	fl.unpaused.Store(int32(len(f.workers)))
+	for _, w := range f.workers {
+		w.loop.Post(engine.TaskFunc(func() { w.pause(fl) }))
+	}
+}
+
+// end lets writes go on and starts the next flush.
+func (f *flushes) end() {
+	for _, w := range f.workers {
+		w.loop.Post(engine.TaskFunc(w.unpause))
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.waiting) == 0 {
+		f.running = false
+		return
+	}
+	next := f.waiting[0]
+	f.waiting = f.waiting[1:]
+	f.pause(next)
+}
+
+// pause holds new writes of this worker back.
+func (w *worker) pause(fl *flush) {
+	w.pausing = true
+	w.flush = fl
+	if w.writes == 0 {
+		w.paused()
+	}
+}
+
+// paused is called when the last write in flight has ended.
+func (w *worker) paused() {
+	fl := w.flush
+	if fl == nil {
+		return
+	}
+	w.flush = nil
+	if fl.unpaused.Add(-1) == 0 {
+		home := fl.request.home
+		home.loop.Post(engine.TaskFunc(func() { home.flushServers(fl) }))
+	}
+}
+
+func (w *worker) unpause() {
+	w.pausing = false
+	delayed := w.delayed
+	w.delayed = nil
+	for i, r := range delayed {
+		if w.pausing { // cannot be: the next pause comes with a later task
+			w.delayed = append(w.delayed, delayed[i:]...)
+			return
+		}
+		w.writeRouted(r)
+	}
+}
+
+// flushServers sends the command to every server. One that is out misses it.
+func (w *worker) flushServers(fl *flush) {
+	fl.parts = 1
+	for i, c := range w.conns {
+		for c.Sync() != backend.Up {
+			if c.Server.Miss() {
+				break
+			}
+		}
+		if !c.Server.IsUp() {
+			continue
+		}
+		r := w.newRequest(nil, protocol.OpFlushAll, nil)
+		r.popped = true
+		r.Write = true
+		r.Kind = backend.Line
+		r.phase = flushingAll
+		r.primary, r.backup = int32(i), -1
+		r.flush = fl
+		fl.parts++
+		b := c.Begin(64)
+		b = protocol.AppendFlushAll(b, fl.delay)
+		c.End(b)
+		c.Queue(&r.Call)
+	}
+	w.flushPart(fl)
+}
+
+// flushed is told what one server answered. One that refused has missed it.
+func (w *worker) flushed(r *request, ok bool) {
+	fl := r.flush
+	if ok {
+		fl.done++
+	} else {
+		w.p.servers[r.primary].TakeOut(true, "it did not run flush_all")
+	}
+	w.settle(r)
+	w.flushPart(fl)
+}
+
+func (w *worker) flushPart(fl *flush) {
+	if fl.parts--; fl.parts > 0 {
+		return
+	}
+	w.p.flushes.end()
+	r := fl.request
+	if fl.done > 0 {
+		w.reply(r, okLine)
+	} else {
+		w.line = append(append(w.line[:0], "SERVER_ERROR no server is reachable to flush "...), w.p.servers[0].Name()...)
+		w.replyFailure(r, w.line)
+	}
+	w.settle(r)
+}

@@ -1,0 +1,144 @@
+package proxy
+
+import (
+	"magent/backend"
+	"magent/proxy/protocol"
+)
+
+// confirmed is told the answer to a write. The effect goes into the backup's
+// queue before the answer goes into the client's: a client that has its answer
+// finds its write on either server. Since the primary answers in the order in
+// which it ran the writes, the backup gets them in that order.
+func (w *worker) confirmed(r *request, line []byte, kind protocol.Answer, number uint64) {
+	w.count(r, kind)
+	if r.refused {
+		line = tooLargeLine
+	}
+	mirrored := false
+	if effect := effectOf(r.op, kind); effect != protocol.OpNone && r.backup >= 0 && !r.onTwin {
+		if kind == protocol.Number {
+			r.result = number
+		}
+		mirrored = w.mirror(r, effect)
+	}
+	w.reply(r, line)
+	if !mirrored {
+		w.settle(r)
+	}
+}
+
+// effectOf is what the primary did to a key when it answered a command so.
+// What the backup would decide for itself travels as a set. A delete that
+// found nothing is one all the same: the primary may have evicted a key that
+// the backup still holds. A set that failed has removed the old value.
+func effectOf(op protocol.Op, answer protocol.Answer) protocol.Op {
+	switch op {
+	case protocol.OpSet, protocol.OpAdd, protocol.OpReplace, protocol.OpCas:
+		switch {
+		case answer == protocol.Stored:
+			return protocol.OpSet
+		case answer == protocol.ServerError && op == protocol.OpSet:
+			return protocol.OpDelete
+		}
+	case protocol.OpAppend, protocol.OpPrepend:
+		if answer == protocol.Stored {
+			return op
+		}
+	case protocol.OpIncr, protocol.OpDecr:
+		if answer == protocol.Number {
+			return op
+		}
+	case protocol.OpTouch:
+		if answer == protocol.Touched {
+			return op
+		}
+	case protocol.OpDelete:
+		if answer == protocol.Deleted || answer == protocol.NotFound {
+			return op
+		}
+	}
+	return protocol.OpNone
+}
+
+// mirrorTouch mirrors a gat that found its key.
+func (w *worker) mirrorTouch(r *request) bool {
+	return r.backup >= 0 && !r.onTwin && w.mirror(r, protocol.OpTouch)
+}
+
+// mirror queues an effect to the backup. It returns false when the backup is
+// out: then it is known to have missed a write.
+func (w *worker) mirror(r *request, effect protocol.Op) bool {
+	b := w.conns[r.backup]
+	for b.Sync() != backend.Up {
+		if b.Server.Miss() {
+			return false
+		}
+	}
+	w.stats.mirrored++
+	r.phase = mirroring
+	r.effect = effect
+	w.command(b, r, effect)
+	w.crowd(r, b)
+	return true
+}
+
+// mirrored is told the backup's answer to an effect. A copy that differs from
+// the primary's is deleted.
+func (w *worker) mirrored(r *request, kind protocol.Answer, number uint64) {
+	same := false
+	switch r.effect {
+	case protocol.OpDelete:
+		same = kind == protocol.Deleted || kind == protocol.NotFound
+	case protocol.OpIncr, protocol.OpDecr:
+		same = kind == protocol.Number && number == r.result
+	case protocol.OpTouch:
+		same = kind == protocol.Touched
+	default:
+		same = kind == protocol.Stored
+	}
+	if same || r.phase == undoing {
+		w.settle(r)
+		return
+	}
+	w.stats.repairs++
+	b := w.conns[r.backup]
+	if b.Sync() != backend.Up {
+		w.settle(r) // it will be flushed
+		return
+	}
+	r.phase = undoing
+	w.command(b, r, protocol.OpDelete)
+}
+
+// count keeps memcached's counters of hits and misses.
+func (w *worker) count(r *request, kind protocol.Answer) {
+	st := &w.stats
+	switch r.op {
+	case protocol.OpDelete:
+		tally(&st.deleteHits, &st.deleteMisses, kind == protocol.Deleted)
+	case protocol.OpIncr:
+		tally(&st.incrHits, &st.incrMisses, kind == protocol.Number)
+	case protocol.OpDecr:
+		tally(&st.decrHits, &st.decrMisses, kind == protocol.Number)
+	case protocol.OpTouch:
+		st.touches++
+		tally(&st.touchHits, &st.touchMisses, kind == protocol.Touched)
+	case protocol.OpCas:
+		switch kind {
+		case protocol.Stored:
+			st.casHits++
+		case protocol.Exists:
+			st.casBadval++
+		case protocol.NotFound:
+			st.casMisses++
+		}
+	}
+}
+
+func tally(hits, misses *uint64, hit bool) {
+	if hit {
+		*hits++
+	} else {
+		*misses++
+	}
+}

@@ -1,0 +1,199 @@
+package proxy
+
+import (
+	"unsafe"
+
+	"magent/backend"
+	"magent/proxy/protocol"
+)
+
+// parse takes requests from the start of data until the client is blocked or
+// no whole request is left, and returns the number of bytes that are done
+// with.
+func (s *session) parse(data []byte) (used int) {
+	s.need = 0
+	searched := s.searched
+	s.searched = 0
+	r := &s.w.request
+	for !s.blocked() {
+		if s.skip > 0 {
+			k := min(s.skip, int64(len(data)-used))
+			used += int(k)
+			if s.skip -= k; s.skip > 0 {
+				return used
+			}
+		}
+		if s.keys > 0 {
+			used += s.moreKeys(data[used:])
+			continue
+		}
+		if used == len(data) {
+			return used
+		}
+		parser := &s.w.p.firstParser
+		if s.text {
+			parser = &s.w.p.textParser
+		}
+		n, need := parser.ParseFrom(data[used:], searched, r)
+		searched = 0
+		if n == 0 {
+			if need > 0 {
+				s.need = need
+			} else {
+				s.searched = len(data) - used
+			}
+			return used
+		}
+		s.text = true
+		start := used
+		used += n
+		if s.take(r, data, start, used) {
+			continue
+		}
+		// A get whose keys follow one by one.
+		used = offset(data, r.Keys)
+		s.keys = len(r.Keys)
+		s.behind = start + n - used - s.keys
+		s.getOp, s.getExp = r.Op, r.Expiry
+	}
+	return used
+}
+
+// offset is the place of part in whole.
+func offset(whole, part []byte) int {
+	return int(uintptr(unsafe.Pointer(unsafe.SliceData(part))) - uintptr(unsafe.Pointer(unsafe.SliceData(whole))))
+}
+
+// moreKeys goes on with a get and returns the number of bytes that it took.
+func (s *session) moreKeys(data []byte) (used int) {
+	for s.keys > 0 && !s.blocked() {
+		key, rest := protocol.NextKey(data[used : used+s.keys])
+		used += s.keys - len(rest)
+		s.keys = len(rest)
+		if next, _ := protocol.NextKey(rest); next == nil {
+			used += s.keys
+			s.keys = 0
+		}
+		s.get(s.getOp, key, s.getExp, s.keys == 0)
+	}
+	if s.keys == 0 {
+		used += s.behind
+		s.behind = 0
+	}
+	return used
+}
+
+// take begins one request, which is data[start:end]. It returns false for a
+// get of several keys of which only the first is under way.
+func (s *session) take(r *protocol.Request, data []byte, start, end int) bool {
+	w := s.w
+	s.Requests++
+	w.stats.requests++
+	w.arrived++
+	switch r.Op {
+	case protocol.OpGet, protocol.OpGets, protocol.OpGat, protocol.OpGats:
+		more, _ := protocol.NextKey(r.Keys)
+		s.get(r.Op, r.Key, r.Expiry, more == nil)
+		return more == nil
+	case protocol.OpSet, protocol.OpAdd, protocol.OpReplace, protocol.OpAppend, protocol.OpPrepend, protocol.OpCas:
+		s.store(r, data, end)
+	case protocol.OpDelete, protocol.OpIncr, protocol.OpDecr, protocol.OpTouch:
+		q := s.order(r, r.Key)
+		q.number, q.expiry = r.Delta, r.Expiry
+		w.write(q)
+	case protocol.OpTooLarge:
+		s.tooLarge(r)
+	default:
+		s.local(r)
+	}
+	return true
+}
+
+// order puts a new request of this client behind its others.
+func (s *session) order(r *protocol.Request, key []byte) *request {
+	q := s.w.newRequest(s, r.Op, key)
+	q.quiet = r.Quiet
+	s.enqueue(q)
+	return q
+}
+
+func (s *session) enqueue(q *request) {
+	if s.head == nil {
+		s.head = q
+	} else {
+		s.tail.after = q
+	}
+	s.tail = q
+	s.inFlight++
+}
+
+func (s *session) get(op protocol.Op, key []byte, expiry int64, ends bool) {
+	w := s.w
+	q := w.newRequest(s, op, key)
+	q.Kind = backend.Value
+	q.ends = ends
+	s.enqueue(q)
+	w.stats.getKeys++
+	if op == protocol.OpGat || op == protocol.OpGats {
+		w.stats.touches++
+		q.expiry = expiry
+		w.write(q)
+		return
+	}
+	w.route(q)
+	w.read(q)
+}
+
+func (s *session) store(r *protocol.Request, data []byte, end int) {
+	w := s.w
+	w.stats.sets++
+	q := s.order(r, r.Key)
+	q.flags, q.expiry, q.number = r.Flags, r.Expiry, r.CAS
+	size := len(r.Value) + len(lineEnd)
+	from := offset(data, r.Value)
+	value := data[from : from+size]
+	switch {
+	case size > ownBuffer && end == len(data) && len(s.in) == len(data) && &s.in[0] == &data[0]:
+		q.large = value // the buffer is the request's now
+		s.in = nil
+		w.held -= int64(cap(data))
+	case size > ownBuffer:
+		q.large = append(make([]byte, 0, size), value...)
+	default:
+		if q.keyLen+size > cap(q.data) && q.keyLen+size > keptBuffer {
+			q.data = append(w.loop.Pool.Buffer(q.keyLen+size), q.key()...)
+		}
+		q.data = append(q.data, value...)
+	}
+	q.Key = q.key()
+	w.held += int64(cap(q.large))
+	w.write(q)
+}
+
+// tooLarge refuses a storage request as memcached does: the value is thrown
+// away, and a set leaves nothing old behind.
+func (s *session) tooLarge(r *protocol.Request) {
+	s.skip = r.Skip
+	if r.Refused != protocol.OpSet {
+		s.answerNow(r)
+		return
+	}
+	q := s.order(r, r.Key)
+	q.op = protocol.OpDelete
+	q.refused = true
+	q.quiet = len(r.Reply) == 0
+	s.w.write(q)
+}
+
+// answerNow queues an answer that needs no server.
+func (s *session) answerNow(r *protocol.Request) {
+	s.skip = r.Skip
+	q := s.order(r, nil)
+	q.quiet = false // what is to be answered stands in Reply
+	q.settled = true
+	q.answer = append(q.answer[:0], r.Reply...)
+	s.w.replyStored(q)
+	if r.Close {
+		s.leaving = true
+	}
+}

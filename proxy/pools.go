@@ -1,0 +1,51 @@
+package proxy
+
+import (
+	"fmt"
+
+	"magent/backend"
+	"magent/ketama"
+)
+
+// buildPools makes the servers, each once even when it stands in both pools,
+// and the rings.
+func (p *Proxy) buildPools() (err error) {
+	known := map[string]int32{}
+	if p.pools.primary, p.pools.primaries, err = p.buildPool(p.options.Primaries, "-s", known); err != nil {
+		return err
+	}
+	if len(p.options.Backups) > 0 {
+		if p.pools.backup, p.pools.backups, err = p.buildPool(p.options.Backups, "-b", known); err != nil {
+			return err
+		}
+	}
+	for i := range p.servers {
+		p.pools.not = append(p.pools.not, func(place int) bool { return p.pools.backups[place] == int32(i) })
+	}
+	return nil
+}
+
+func (p *Proxy) buildPool(names []string, flag string, known map[string]int32) (*ketama.Ring, []int32, error) {
+	var places []int32
+	var nodes []ketama.Server
+	for _, name := range names {
+		a, err := backend.ParseAddress(name)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: %s %w", ErrOptions, flag, err)
+		}
+		index, ok := known[a.Name()]
+		if !ok {
+			index = int32(len(p.servers))
+			known[a.Name()] = index
+			s := backend.NewServer(a, int(index), p.options.Threads, p.serverChanged)
+			p.servers = append(p.servers, s)
+		}
+		places = append(places, index)
+		nodes = append(nodes, ketama.Server{Host: a.Host, Port: a.Port, Weight: a.Weight})
+	}
+	ring, err := ketama.New(ketama.Distribution(p.options.Distribution), nodes)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %s: %w", ErrOptions, flag, err)
+	}
+	return ring, places, nil
+}

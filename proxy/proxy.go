@@ -1,0 +1,327 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"magent/backend"
+	"magent/conntrack"
+	"magent/proxy/engine"
+	"magent/proxy/protocol"
+)
+
+const (
+	firstProbes     = 300 * time.Millisecond // wait for them before the first client is served
+	maxThreads      = 256
+	fallbackVersion = "1.4.15" // told while no server has told its own: the first with touch and gat
+)
+
+// Proxy is the whole of magent behind its listeners. New makes it, Start
+// serves, Shutdown ends it.
+type Proxy struct {
+	options Options
+	log     zerolog.Logger
+
+	servers []*backend.Server // each once, in whatever pools it is
+	pools   pools
+	limits  backend.Limits
+	hold    time.Duration
+
+	workers  []*worker
+	acceptor *acceptor
+	leases   *leases
+	flushes  flushes
+	clients  *conntrack.Limit
+	started  time.Time
+	resetAt  atomic.Int64
+
+	firstParser, textParser protocol.Parser
+
+	idle            atomic.Int64 // nanoseconds
+	memoryPerWorker atomic.Int64 // bytes
+	warnings        warnings
+
+	listeners []int
+	cancel    context.CancelFunc
+	wg        sync.WaitGroup // workers and probers
+	acceptWg  sync.WaitGroup
+}
+
+// New checks the options and prepares a proxy. It opens nothing but the
+// loops' own descriptors. Errors wrap ErrOptions and say how to mend it.
+func New(o Options, log zerolog.Logger) (*Proxy, error) {
+	if err := check(&o); err != nil {
+		return nil, err
+	}
+	p := &Proxy{
+		options: o,
+		log:     log,
+		hold:    o.Hold,
+		leases:  newLeases(),
+		clients: conntrack.NewLimit(o.MaxClients),
+		limits: backend.Limits{
+			Connect: o.ConnectTimeout, Answer: o.ServerTimeout, Failures: o.ServerFailures,
+			MaxValue: max(o.MaxItemSize, 1<<30),
+		},
+	}
+	p.firstParser = *protocol.NewParser(o.MaxItemSize)
+	p.textParser = p.firstParser
+	p.textParser.TextOnly = true
+	p.apply(o)
+	if err := p.buildPools(); err != nil {
+		return nil, err
+	}
+	for i := range o.Threads {
+		w, err := newWorker(p, i)
+		if err != nil {
+			for _, w := range p.workers {
+				w.loop.Close()
+			}
+			return nil, fmt.Errorf("cannot start event loop %d: %w; raise the limit of open files", i, err)
+		}
+		p.workers = append(p.workers, w)
+	}
+	p.flushes.workers = p.workers
+	return p, nil
+}
+
+// check completes the options and refuses what makes no sense.
+func check(o *Options) error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %w", ErrOptions, fmt.Errorf(format, args...))
+	}
+	if len(o.Primaries) == 0 {
+		return bad("no server; name at least one with -s host[:port]")
+	}
+	if o.Threads == 0 {
+		o.Threads = runtime.GOMAXPROCS(0)
+	}
+	if o.Threads < 1 || o.Threads > maxThreads {
+		return bad("%d threads; give 1 to %d", o.Threads, maxThreads)
+	}
+	if o.MaxClients < 1 {
+		return bad("at most %d clients; give at least 1 with -n", o.MaxClients)
+	}
+	if o.MaxServerConnections < 1 {
+		return bad("at most %d connections to a server; give at least 1 with -i", o.MaxServerConnections)
+	}
+	// Each loop has one connection to each server.
+	o.Threads = min(o.Threads, o.MaxServerConnections)
+	if o.MaxItemSize < 1 || o.MaxItemSize > 1<<30 {
+		return bad("items of at most %d bytes; give 1 to 1g with --max-item-size", o.MaxItemSize)
+	}
+	if o.MaxMemory < 16<<20 {
+		return bad("%d bytes of memory for requests and answers; give at least 16m with --max-memory", o.MaxMemory)
+	}
+	for _, t := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"--connect-timeout", o.ConnectTimeout}, {"--server-timeout", o.ServerTimeout},
+		{"--probe-min", o.ProbeMin}, {"--probe-max", o.ProbeMax}, {"--drain-timeout", o.DrainTimeout},
+	} {
+		if t.d <= 0 {
+			return bad("%s is %v; give a time above 0, such as 500ms", t.name, t.d)
+		}
+	}
+	if o.ServerFailures < 1 {
+		return bad("--server-failures is %d; give at least 1", o.ServerFailures)
+	}
+	if o.Hold < 0 || o.IdleTimeout < 0 {
+		return bad("a time below 0; give --hold and --idle-timeout 0 or more")
+	}
+	o.ProbeMax = max(o.ProbeMax, o.ProbeMin)
+	return nil
+}
+
+// apply sets what can change while the proxy runs.
+func (p *Proxy) apply(o Options) {
+	p.clients.Set(o.MaxClients)
+	p.idle.Store(int64(o.IdleTimeout))
+	p.memoryPerWorker.Store(o.MaxMemory / int64(o.Threads))
+}
+
+// Start takes over listening descriptors, which must be non-blocking, and
+// begins to serve. It returns at once.
+func (p *Proxy) Start(listeners []int) error {
+	return p.start(listeners, nil)
+}
+
+func (p *Proxy) start(listeners []int, adopt func()) error {
+	p.started = time.Now()
+	p.resetAt.Store(p.started.UnixNano())
+	p.listeners = slices.Clone(listeners)
+	a, err := newAcceptor(p, p.listeners)
+	if err != nil {
+		return fmt.Errorf("cannot accept clients: %w", err)
+	}
+	p.acceptor = a
+	ctx, cancel := context.WithCancel(context.Background())
+	p.cancel = cancel
+	if adopt != nil {
+		adopt()
+	}
+	for _, w := range p.workers {
+		p.wg.Go(w.run)
+	}
+	p.acceptWg.Add(1)
+	go a.run(&p.acceptWg)
+	probed := p.startProbers(ctx)
+	p.wg.Go(func() {
+		// A client served before the first probes would be told that no server
+		// is reachable.
+		select {
+		case <-probed:
+		case <-time.After(firstProbes):
+		case <-ctx.Done():
+			return
+		}
+		a.loop.Post(engine.TaskFunc(func() { a.setOpen(true) }))
+	})
+	return nil
+}
+
+// startProbers returns a channel that is closed when each server has been
+// probed once.
+func (p *Proxy) startProbers(ctx context.Context) <-chan struct{} {
+	probed := make(chan struct{})
+	var left atomic.Int32
+	left.Store(int32(len(p.servers)))
+	o := backend.ProbeOptions{
+		Connect: p.options.ConnectTimeout, Answer: p.options.ServerTimeout,
+		Min: p.options.ProbeMin, Max: p.options.ProbeMax,
+	}
+	for _, s := range p.servers {
+		prober := &backend.Prober{Server: s, Options: o, Report: p.probeFailed}
+		p.wg.Go(func() {
+			prober.Run(ctx, func() {
+				if left.Add(-1) == 0 {
+					close(probed)
+				}
+			})
+		})
+	}
+	return probed
+}
+
+func (p *Proxy) probeFailed(s *backend.Server, err error) {
+	p.warnings.warn(p.log.Debug().Str("server", s.Name()).Err(err), "probe "+s.Name(), "a probe failed")
+}
+
+// serverChanged logs a change of state and has every loop look at it.
+func (p *Proxy) serverChanged(s *backend.Server, c backend.Change) {
+	event := p.log.Warn()
+	if c.To == backend.Up {
+		event = p.log.Info()
+	}
+	event.Str("server", s.Name()).Stringer("from", c.From).Stringer("to", c.To).Str("why", c.Why).Msg("server changed")
+	if c.From != backend.Up {
+		return
+	}
+	for _, w := range p.workers {
+		c := w.conns[s.Index]
+		w.loop.Post(engine.TaskFunc(func() { c.Sync() }))
+	}
+}
+
+// serverVersion is what version answers: a primary's own version.
+func (p *Proxy) serverVersion() string {
+	for _, i := range p.pools.primaries {
+		if v := p.servers[i].Version(); v != "" {
+			return v
+		}
+	}
+	for _, s := range p.servers {
+		if v := s.Version(); v != "" {
+			return v
+		}
+	}
+	return fallbackVersion
+}
+
+// Shutdown stops accepting, lets what is in flight end, for DrainTimeout at
+// most, closes every connection and waits until all is over.
+func (p *Proxy) Shutdown() {
+	p.stopAccepting(true)
+	quiet := p.eachQuiet(func(w *worker) { w.drain() })
+	select {
+	case <-quiet:
+	case <-time.After(p.options.DrainTimeout):
+		p.log.Warn().Dur("after", p.options.DrainTimeout).Msg("some clients did not end in time; closing them")
+	}
+	for _, w := range p.workers {
+		w.loop.Post(engine.TaskFunc(func() {
+			w.sessions.Each((*session).close)
+			w.loop.Stop()
+		}))
+	}
+	p.cancel()
+	p.wg.Wait()
+}
+
+func (p *Proxy) stopAccepting(closeListeners bool) {
+	p.acceptor.loop.Post(engine.TaskFunc(func() { p.acceptor.shut(closeListeners) }))
+	p.acceptWg.Wait()
+}
+
+// eachQuiet runs f on every loop and returns a channel that is closed when
+// nothing is in flight on any.
+func (p *Proxy) eachQuiet(f func(*worker)) <-chan struct{} {
+	quiet := make(chan struct{})
+	var left atomic.Int32
+	left.Store(int32(len(p.workers)))
+	for _, w := range p.workers {
+		w.loop.Post(engine.TaskFunc(func() {
+			f(w)
+			w.whenQuiet(func() {
+				if left.Add(-1) == 0 {
+					close(quiet)
+				}
+			})
+		}))
+	}
+	return quiet
+}
+
+// Reload applies the options that can change while the proxy runs: MaxClients,
+// IdleTimeout, MaxMemory and DrainTimeout. It returns the names of others that
+// differ, for which the program has to be started anew.
+func (p *Proxy) Reload(o Options) (needRestart []string, err error) {
+	if err := check(&o); err != nil {
+		return nil, err
+	}
+	old := p.options
+	for _, f := range []struct {
+		name string
+		same bool
+	}{
+		{"server", slices.Equal(old.Primaries, o.Primaries)},
+		{"backup", slices.Equal(old.Backups, o.Backups)},
+		{"distribution", old.Distribution == o.Distribution},
+		{"threads", old.Threads == o.Threads},
+		{"max-server-connections", old.MaxServerConnections == o.MaxServerConnections},
+		{"max-item-size", old.MaxItemSize == o.MaxItemSize},
+		{"connect-timeout", old.ConnectTimeout == o.ConnectTimeout},
+		{"server-timeout", old.ServerTimeout == o.ServerTimeout},
+		{"server-failures", old.ServerFailures == o.ServerFailures},
+		{"probe-min", old.ProbeMin == o.ProbeMin},
+		{"probe-max", old.ProbeMax == o.ProbeMax},
+		{"hold", old.Hold == o.Hold},
+	} {
+		if !f.same {
+			needRestart = append(needRestart, f.name)
+		}
+	}
+	o.Threads = old.Threads
+	p.apply(o)
+	p.options.MaxClients, p.options.IdleTimeout = o.MaxClients, o.IdleTimeout
+	p.options.MaxMemory, p.options.DrainTimeout = o.MaxMemory, o.DrainTimeout
+	return needRestart, nil
+}

@@ -1,0 +1,162 @@
+package proxy
+
+import (
+	"magent/backend"
+	"magent/proxy/protocol"
+)
+
+const (
+	keptBuffer   = 2 << 10  // a larger buffer is not kept with a free request
+	freeRequests = 16 << 10 // kept by a worker
+)
+
+// phase is what a request waits for.
+type phase uint8
+
+const (
+	atServer    phase = iota // the answer that is the client's
+	waitingTurn              // the client's earlier requests; then another loop
+	mirroring                // the backup's acknowledgement of the effect
+	undoing                  // the backup's answer to the delete of a copy that differs
+	handedOver               // another loop runs it
+	returning                // it is on its way back to its client's loop
+	flushingAll              // one server's answer to flush_all
+)
+
+// request is one request of a client for one key: a get of several keys is
+// several requests. It belongs to the worker w; only what is said to be the
+// home worker's may be touched by that one alone.
+type request struct {
+	backend.Call
+
+	w *worker
+
+	// The home worker's: the client and its order of answers.
+	home    *worker
+	session *session
+	after   *request // next in the session's order
+	answer  []byte   // when it came before its turn
+	kept    bool     // answer is nobody else's and may be linked
+	done    bool     // the answer is there, or will never be asked for
+	popped  bool     // the session is done with the request
+	settled bool     // the servers are done with it
+	away    bool     // counted among the session's requests that another loop runs
+	ends    bool     // the last key of a get
+	quiet   bool     // noreply
+	refused bool     // a set too large: its key is deleted, its client told so
+
+	op      protocol.Op
+	phase   phase
+	onTwin  bool // runs on the backup because the primary is out
+	leased  bool
+	sent    bool // counted among the writes in flight
+	failed  bool // the answer is an error of ours
+	tries   uint8
+	primary int32 // index of the server; -1: none
+	backup  int32
+	stripe  uint32
+
+	flags  uint32
+	expiry int64
+	number uint64 // token of cas, amount of incr and decr
+	result uint64 // what the primary answered to incr or decr
+	effect protocol.Op
+	data   []byte // key, then a value that is not large, with its line end
+	keyLen int
+	large  []byte // a large value with its line end
+
+	flush *flush
+}
+
+func (w *worker) newRequest(s *session, op protocol.Op, key []byte) *request {
+	r := w.free
+	if r != nil {
+		w.free = r.after
+		w.freeCount--
+		r.after = nil
+	} else {
+		r = &request{}
+		r.Owner = r
+	}
+	r.w, r.home, r.session = w, w, s
+	r.op = op
+	r.data = append(r.data[:0], key...)
+	r.keyLen = len(key)
+	r.Key = r.data
+	return r
+}
+
+// release gives a request back to its home worker's free list. Only that
+// worker may call it, when neither session nor server hold the request.
+func (w *worker) release(r *request) {
+	if cap(r.data) > keptBuffer {
+		w.loop.Pool.PutBuffer(r.data)
+		r.data = nil
+	}
+	w.held -= int64(cap(r.large))
+	data, answer := r.data, r.answer
+	if cap(answer) > keptBuffer || r.kept {
+		answer = nil
+	}
+	*r = request{data: data, answer: answer[:0]}
+	if w.freeCount >= freeRequests {
+		return
+	}
+	r.Owner = r
+	r.after = w.free
+	w.free = r
+	w.freeCount++
+}
+
+func (r *request) key() []byte { return r.data[:r.keyLen] }
+
+// value is the value of a storage request with its line end.
+func (r *request) value() []byte {
+	if r.large != nil {
+		return r.large
+	}
+	return r.data[r.keyLen:]
+}
+
+// Answered is told the line that a server answered (backend.Receiver).
+func (r *request) Answered(line []byte, kind protocol.Answer, number uint64) {
+	w := r.w
+	switch r.phase {
+	case atServer:
+		if isGet(r.op) {
+			w.stats.serverErrors++
+			w.replyFailure(r, line)
+			w.settle(r)
+			return
+		}
+		w.confirmed(r, line, kind, number)
+	case mirroring:
+		w.mirrored(r, kind, number)
+	case undoing:
+		w.settle(r)
+	case flushingAll:
+		w.flushed(r, kind == protocol.OK)
+	}
+}
+
+// Found is told a VALUE block (backend.Receiver).
+func (r *request) Found(block []byte, _ *protocol.ValueHeader, keep bool) {
+	w := r.w
+	w.stats.getHits++
+	if r.w == r.home && r.session != nil {
+		r.session.sawAnswer(len(block))
+	}
+	mirrored := r.Write && w.mirrorTouch(r)
+	w.replyBlock(r, block, keep)
+	if !mirrored {
+		w.settle(r)
+	}
+}
+
+// Missed is told that the server does not hold the key (backend.Receiver).
+func (r *request) Missed() {
+	w := r.w
+	w.stats.getMisses++
+	w.replyBlock(r, nil, false)
+	w.settle(r)
+}

@@ -1,0 +1,201 @@
+package proxy
+
+import (
+	"magent/backend"
+	"magent/ketama"
+	"magent/proxy/protocol"
+)
+
+// pools say where keys live: in each pool one server, found by its ring.
+type pools struct {
+	primary, backup *ketama.Ring
+	primaries       []int32 // index of the server by place in the pool
+	backups         []int32
+	// For each server, whether the one at a place of the backup pool is the
+	// same: a key's backup is never its primary.
+	not []func(place int) bool
+}
+
+// find returns the servers of a key; backup is -1 when there is none.
+func (p *pools) find(key []byte) (primary, backup int32) {
+	primary = p.primaries[p.primary.Lookup(key)]
+	if p.backup == nil {
+		return primary, -1
+	}
+	place := p.backup.Lookup(key)
+	if backup = p.backups[place]; backup == primary {
+		if place = p.backup.Next(key, p.not[primary]); place < 0 {
+			return primary, -1
+		}
+		backup = p.backups[place]
+	}
+	return primary, backup
+}
+
+func (w *worker) route(r *request) {
+	r.primary, r.backup = w.p.pools.find(r.key())
+}
+
+// read asks the primary, or the backup when the primary is out or has just
+// failed to answer.
+func (w *worker) read(r *request) {
+	p := w.conns[r.primary]
+	if p.Sync() == backend.Up && (r.tries == 0 || r.backup < 0) {
+		w.ask(p, r)
+		return
+	}
+	if r.backup >= 0 {
+		b := w.conns[r.backup]
+		if b.Sync() == backend.Up {
+			// What the client knows may still be on its way to the backup.
+			r.stripe = w.p.leases.stripe(r.key())
+			if holder := w.p.leases.holder(r.stripe); holder >= 0 && holder != w.index {
+				w.handOver(r)
+				return
+			}
+			w.ask(b, r)
+			return
+		}
+	}
+	w.unreachable(r)
+}
+
+// ask joins the open get of a connection.
+func (w *worker) ask(c *backend.Conn, r *request) {
+	w.joins++
+	if r.w == r.home && r.session != nil {
+		r.session.joined = w.joins
+	}
+	r.phase = atServer
+	c.Get(&r.Call, r.op, w.joins)
+}
+
+// write begins a write: it needs the lease of its stripe when there is a
+// backup.
+func (w *worker) write(r *request) {
+	r.Write = true
+	w.route(r)
+	if w.pausing {
+		w.delayed = append(w.delayed, r)
+		return
+	}
+	w.writeRouted(r)
+}
+
+func (w *worker) writeRouted(r *request) {
+	if r.backup >= 0 && !r.leased {
+		r.stripe = w.p.leases.stripe(r.key())
+		if !w.p.leases.take(r.stripe, w.index) {
+			w.contended(r)
+			return
+		}
+		r.leased = true
+	}
+	if !r.sent {
+		r.sent = true
+		w.writes++
+	}
+	w.runWrite(r)
+}
+
+// runWrite runs a write on the primary, or on the backup alone when the
+// primary is out.
+func (w *worker) runWrite(r *request) {
+	for {
+		p := w.conns[r.primary]
+		if p.Sync() == backend.Up {
+			r.onTwin = false
+			w.send(p, r)
+			return
+		}
+		if r.backup < 0 {
+			break
+		}
+		b := w.conns[r.backup]
+		if b.Sync() != backend.Up {
+			break
+		}
+		if p.Server.Miss() {
+			r.onTwin = true
+			w.stats.failovers++
+			w.send(b, r)
+			return
+		}
+		// The primary came back at this moment.
+	}
+	w.unreachable(r)
+}
+
+// send puts the client's command on a connection.
+func (w *worker) send(c *backend.Conn, r *request) {
+	if r.w == r.home {
+		if s := r.session; s != nil && c.GroupSince(s.joined) {
+			c.CloseGroup() // the client's own gets came first
+		}
+	}
+	r.phase = atServer
+	w.command(c, r, r.op)
+	w.crowd(r, c)
+}
+
+// command writes r as a command of the given kind and queues it.
+func (w *worker) command(c *backend.Conn, r *request, op protocol.Op) {
+	r.Kind = backend.Line
+	key := r.key()
+	b := c.Begin(len(key) + 96)
+	switch op {
+	case protocol.OpSet, protocol.OpAdd, protocol.OpReplace, protocol.OpAppend, protocol.OpPrepend, protocol.OpCas:
+		value := r.value()
+		b = protocol.AppendStorage(b, op, key, r.flags, r.expiry, len(value)-len(lineEnd), r.number)
+		c.End(b)
+		if r.large != nil {
+			c.Link(value)
+		} else {
+			c.Write(value)
+		}
+		c.Queue(&r.Call)
+		return
+	case protocol.OpDelete:
+		b = protocol.AppendDelete(b, key)
+	case protocol.OpIncr, protocol.OpDecr:
+		b = protocol.AppendArith(b, op, key, r.number)
+	case protocol.OpTouch:
+		b = protocol.AppendTouch(b, key, r.expiry)
+	case protocol.OpGat, protocol.OpGats:
+		r.Kind = backend.Value
+		b = protocol.AppendGat(b, op, key, r.expiry)
+	}
+	c.End(b)
+	c.Queue(&r.Call)
+}
+
+// unreachable answers a request whose servers are all out.
+func (w *worker) unreachable(r *request) {
+	w.stats.unreachable++
+	name := w.p.servers[r.primary].Name()
+	w.line = append(append(w.line[:0], "SERVER_ERROR no server for the key is reachable "...), name...)
+	w.replyFailure(r, w.line)
+	w.settle(r)
+}
+
+// settle ends the servers' part in a request.
+func (w *worker) settle(r *request) {
+	if r.leased {
+		r.leased = false
+		w.p.leases.give(r.stripe)
+	}
+	if r.sent {
+		r.sent = false
+		if w.writes--; w.writes == 0 && w.pausing {
+			w.paused()
+		}
+	}
+	if r.w != r.home {
+		w.sendHome(r)
+		return
+	}
+	r.settled = true
+	if r.popped {
+		w.release(r)
+	}
+}

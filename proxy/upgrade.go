@@ -1,0 +1,139 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/gob"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"magent/backend"
+	"magent/conntrack"
+	"magent/proxy/engine"
+)
+
+// handedState is what a program tells the one that takes its place.
+type handedState struct {
+	Listeners []int
+	Clients   []handedClient
+	Missed    []string // servers that have missed writes
+}
+
+type handedClient struct {
+	FD      int
+	ID      uint64
+	From    netip.AddrPort
+	Input   []byte // read and not yet parsed
+	Skip    int64  // bytes still to be thrown away
+	Text    bool
+	Ended   bool
+	Leaving bool
+}
+
+// Freeze prepares a binary upgrade: it stops accepting and parsing, lets the
+// requests in flight end, and returns all that the next program has to know,
+// with the descriptors that must stay open for it: listeners and clients. After an error, or
+// when the upgrade does not happen, Thaw goes on as before.
+func (p *Proxy) Freeze() (state []byte, fds []int, err error) {
+	p.stopAccepting(false)
+	quiet := p.eachQuiet(func(w *worker) { w.frozen = true })
+	select {
+	case <-quiet:
+	case <-time.After(p.options.DrainTimeout):
+		return nil, nil, fmt.Errorf("%w: %v; try again, or raise --drain-timeout", ErrBusy, p.options.DrainTimeout)
+	}
+	h := handedState{Listeners: p.listeners}
+	parts := make([][]handedClient, len(p.workers))
+	p.onEach(func(w *worker) { parts[w.index] = w.handClients() })
+	for _, part := range parts {
+		h.Clients = append(h.Clients, part...)
+	}
+	for _, s := range p.servers {
+		if state, _ := s.Load(); state == backend.Dirty {
+			h.Missed = append(h.Missed, s.Name())
+		}
+	}
+	fds = append(fds, p.listeners...)
+	for _, c := range h.Clients {
+		fds = append(fds, c.FD)
+	}
+	var b bytes.Buffer
+	if err := gob.NewEncoder(&b).Encode(&h); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrState, err)
+	}
+	return b.Bytes(), fds, nil
+}
+
+// onEach runs f on every loop and waits for all.
+func (p *Proxy) onEach(f func(*worker)) {
+	done := make(chan struct{}, len(p.workers))
+	for _, w := range p.workers {
+		w.loop.Post(engine.TaskFunc(func() {
+			f(w)
+			done <- struct{}{}
+		}))
+	}
+	for range p.workers {
+		<-done
+	}
+}
+
+func (w *worker) handClients() []handedClient {
+	var list []handedClient
+	w.sessions.Each(func(s *session) {
+		list = append(list, handedClient{
+			FD: s.fd, ID: s.ID, From: s.From, Input: append([]byte(nil), s.in...), Skip: s.skip,
+			Text: s.text, Ended: s.ended, Leaving: s.leaving,
+		})
+	})
+	return list
+}
+
+// Thaw goes on after a Freeze that did not end in an upgrade.
+func (p *Proxy) Thaw() error {
+	p.onEach(func(w *worker) {
+		w.frozen = false
+		w.quiet = nil
+		w.sessions.Each((*session).wake)
+	})
+	a, err := newAcceptor(p, p.listeners)
+	if err != nil {
+		return fmt.Errorf("cannot accept clients again: %w", err)
+	}
+	p.acceptor = a
+	p.acceptWg.Add(1)
+	go a.run(&p.acceptWg)
+	a.loop.Post(engine.TaskFunc(func() { a.setOpen(true) }))
+	return nil
+}
+
+// Adopt is Start for the program behind an upgrade: it serves the listeners
+// and clients that state tells of, whose descriptors have kept their numbers.
+// Errors wrap ErrState.
+func (p *Proxy) Adopt(state []byte) error {
+	var h handedState
+	if err := gob.NewDecoder(bytes.NewReader(state)).Decode(&h); err != nil {
+		return fmt.Errorf("%w: %w", ErrState, err)
+	}
+	missed := map[string]bool{}
+	for _, name := range h.Missed {
+		missed[name] = true
+	}
+	for _, s := range p.servers {
+		if missed[s.Name()] {
+			s.Miss()
+		}
+	}
+	return p.start(h.Listeners, func() {
+		for i, c := range h.Clients {
+			p.clients.Adopt(c.ID)
+			w := p.workers[i%len(p.workers)]
+			s := w.addSession(c.FD, conntrack.Client{ID: c.ID, From: c.From})
+			s.in = append(w.loop.Pool.Buffer(max(len(c.Input), 1)), c.Input...)
+			w.held += int64(cap(s.in))
+			s.skip, s.text, s.ended, s.leaving = c.Skip, c.Text, c.Ended, c.Leaving
+			s.readable = true // what came meanwhile
+			s.wake()
+		}
+	})
+}
