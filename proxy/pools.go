@@ -19,6 +19,7 @@ func (p *Proxy) buildPools() (err error) {
 			return err
 		}
 	}
+	p.pools.hashed = len(p.pools.primaries) > 1 || len(p.pools.backups) > 1
 	for i := range p.servers {
 		p.pools.not = append(p.pools.not, func(place int) bool { return p.pools.backups[place] == int32(i) })
 	}

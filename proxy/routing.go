@@ -11,6 +11,7 @@ type pools struct {
 	primary, backup *ketama.Ring
 	primaries       []int32 // index of the server by place in the pool
 	backups         []int32
+	hashed          bool // a pool has more than one server
 	// For each server, whether the one at a place of the backup pool is the
 	// same: a key's backup is never its primary.
 	not []func(place int) bool
@@ -18,13 +19,17 @@ type pools struct {
 
 // find returns the servers of a key; backup is -1 when there is none.
 func (p *pools) find(key []byte) (primary, backup int32) {
-	primary = p.primaries[p.primary.Lookup(key)]
+	var hash uint32 // the same for both rings
+	if p.hashed {
+		hash = p.primary.Hash(key)
+	}
+	primary = p.primaries[p.primary.LookupHash(hash)]
 	if p.backup == nil {
 		return primary, -1
 	}
-	place := p.backup.Lookup(key)
+	place := p.backup.LookupHash(hash)
 	if backup = p.backups[place]; backup == primary {
-		if place = p.backup.Next(key, p.not[primary]); place < 0 {
+		if place = p.backup.NextHash(hash, p.not[primary]); place < 0 {
 			return primary, -1
 		}
 		backup = p.backups[place]
@@ -76,6 +81,7 @@ func (w *worker) write(r *request) {
 	r.Write = true
 	w.route(r)
 	if w.pausing {
+		r.session.parked = r // what the client sends next comes after it
 		w.delayed = append(w.delayed, r)
 		return
 	}

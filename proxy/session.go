@@ -274,6 +274,10 @@ func (s *session) finish() {
 			return
 		}
 	}
+	if !s.blocked() && (s.readable && !s.ended || len(s.in) > 0 && !s.incomplete()) {
+		s.wake() // there is room again
+		return
+	}
 	if s.inFlight > 0 || s.out.Len() > 0 {
 		return
 	}
