@@ -150,8 +150,7 @@ func (s *session) store(r *protocol.Request, data []byte, end int) {
 	q := s.order(r, r.Key)
 	q.flags, q.expiry, q.number = r.Flags, r.Expiry, r.CAS
 	size := len(r.Value) + len(lineEnd)
-	from := offset(data, r.Value)
-	value := data[from : from+size]
+	value := data[end-size : end]
 	switch {
 	case size > ownBuffer && end == len(data) && len(s.in) == len(data) && &s.in[0] == &data[0]:
 		q.large = value // the buffer is the request's now
