@@ -4,10 +4,10 @@ package proxy
 // client's earlier requests come first; then that loop runs the write.
 func (w *worker) contended(r *request) {
 	if r.w == r.home && r.session != nil {
-		r.phase = waitingTurn
 		r.session.parked = r
 		if r.session.head != r {
-			return // goOn calls again
+			r.session.turn = r // goOn calls again
+			return
 		}
 	}
 	w.pass(r)
@@ -15,7 +15,8 @@ func (w *worker) contended(r *request) {
 
 // goOn tries the write that the client waits with, once it is the first.
 func (s *session) goOn() {
-	if r := s.parked; r != nil && s.head == r && r.phase == waitingTurn {
+	if r := s.turn; r != nil && s.head == r {
+		s.turn = nil
 		s.w.writeRouted(r)
 	}
 }

@@ -15,7 +15,6 @@ type phase uint8
 
 const (
 	atServer    phase = iota // the answer that is the client's
-	waitingTurn              // the client's earlier requests; then another loop
 	mirroring                // the backup's acknowledgement of the effect
 	undoing                  // the backup's answer to the delete of a copy that differs
 	handedOver               // another loop runs it

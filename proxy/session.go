@@ -40,6 +40,7 @@ type session struct {
 	head, tail *request
 	inFlight   int
 	parked     *request // nothing behind it is begun before it is answered
+	turn       *request // goes to another loop once it is the head
 	away       int      // reads that another loop runs
 	failure    []byte   // of a key of the get that is being answered
 	joined     uint64   // when this client last joined a group; see backend.Conn.Get
@@ -254,7 +255,7 @@ func (s *session) forget() {
 		}
 		r = next
 	}
-	s.head, s.tail, s.parked = nil, nil, nil
+	s.head, s.tail, s.parked, s.turn = nil, nil, nil, nil
 	w.sessions.Remove(s)
 	w.p.clients.Leave()
 }
