@@ -1,0 +1,248 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// lockWait bounds the wait for another magent that holds a lock to say that
+	// it serves. keepalived takes a script that runs for two seconds as failed.
+	lockWait = 1500 * time.Millisecond
+	// lockRetry is the pause before a lock is tried again whose holder ended.
+	lockRetry = 2 * time.Millisecond
+	// lockAnswerTime bounds the time for which one who asks is waited for.
+	lockAnswerTime = 100 * time.Millisecond
+)
+
+// occupant is the magent that holds the lock of an endpoint.
+type occupant struct {
+	endpoint endpoint
+	pid      int
+	silent   bool // holds the lock but did not answer in time
+}
+
+// lock is what keeps two magents from one endpoint: abstract Unix sockets, one
+// for each endpoint, which belong to the serving process while it lives.
+type lock struct {
+	held    []heldName
+	serving chan struct{} // closed by serve
+	stopped chan struct{} // closed by close
+	loops   sync.WaitGroup
+}
+
+type heldName struct {
+	name     string
+	listener *net.UnixListener
+}
+
+// claim takes the locks of all endpoints. Endpoints that another magent has, or
+// is about to have, are returned instead; then nothing is held.
+func claim(endpoints []endpoint, until time.Time) (*lock, []occupant, error) {
+	l := &lock{serving: make(chan struct{}), stopped: make(chan struct{})}
+	var taken []occupant
+	for _, e := range endpoints {
+		if e.lockName() == "" {
+			continue
+		}
+		o, err := l.add(e, until)
+		if err != nil {
+			l.close()
+			return nil, nil, err
+		}
+		if o != nil {
+			taken = append(taken, *o)
+		}
+	}
+	if len(taken) > 0 {
+		l.close()
+		return nil, taken, nil
+	}
+	return l, nil, nil
+}
+
+// add takes the lock of one endpoint, or returns who has it.
+func (l *lock) add(e endpoint, until time.Time) (*occupant, error) {
+	name := e.lockName()
+	for {
+		listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
+		if err == nil {
+			l.hold(name, listener)
+			return nil, nil
+		}
+		if !errors.Is(err, unix.EADDRINUSE) {
+			return nil, fmt.Errorf("cannot take the lock %s: %w", name, err)
+		}
+		if o := ask(e, until); o != nil {
+			return o, nil
+		}
+		if time.Now().After(until) {
+			return nil, fmt.Errorf("cannot take the lock %s: another program keeps taking and leaving it: stop that program", name)
+		}
+		time.Sleep(lockRetry)
+	}
+}
+
+// hold keeps a lock and starts to answer on it.
+func (l *lock) hold(name string, listener *net.UnixListener) {
+	l.held = append(l.held, heldName{name, listener})
+	l.loops.Go(func() { l.answer(listener) })
+}
+
+// answer tells each who connects, once this process serves, that it does.
+// Until then they wait in the queue of the socket.
+func (l *lock) answer(listener *net.UnixListener) {
+	select {
+	case <-l.serving:
+	case <-l.stopped:
+		return
+	}
+	line := fmt.Sprintf("magent %s pid %d serving\n", version, os.Getpid())
+	for {
+		conn, err := listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			// Out of descriptors: those who ask wait in the queue.
+			select {
+			case <-l.stopped:
+				return
+			case <-time.After(lockAnswerTime):
+				continue
+			}
+		}
+		// One who does not read it has room for it in the socket.
+		if conn.SetWriteDeadline(time.Now().Add(lockAnswerTime)) == nil {
+			_, _ = conn.Write([]byte(line))
+		}
+		conn.Close()
+	}
+}
+
+// serve lets the lock say that this process serves.
+func (l *lock) serve() { close(l.serving) }
+
+// close gives the locks back and waits for those who answer on them.
+func (l *lock) close() {
+	close(l.stopped)
+	for _, h := range l.held {
+		h.listener.Close()
+	}
+	l.loops.Wait()
+}
+
+// handOver returns the names held and their descriptors, which stay the lock's.
+func (l *lock) handOver() (names []string, fds []int, err error) {
+	for _, h := range l.held {
+		raw, err := h.listener.SyscallConn()
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := raw.Control(func(fd uintptr) { fds = append(fds, int(fd)) }); err != nil {
+			return nil, nil, err
+		}
+		names = append(names, h.name)
+	}
+	return names, fds, nil
+}
+
+// adoptLock is claim for a program that got the descriptors from the one whose
+// place it takes.
+func adoptLock(names []string, fds []int) (*lock, error) {
+	l := &lock{serving: make(chan struct{}), stopped: make(chan struct{})}
+	for i, fd := range fds {
+		file := os.NewFile(uintptr(fd), names[i])
+		listener, err := net.FileListener(file)
+		file.Close() // FileListener has its own copy
+		if err != nil {
+			l.close()
+			return nil, fmt.Errorf("cannot take over the lock %s: %w", names[i], err)
+		}
+		l.hold(names[i], listener.(*net.UnixListener))
+	}
+	return l, nil
+}
+
+// survey asks who serves each endpoint already, itself or by listening on all
+// addresses.
+func survey(endpoints []endpoint, until time.Time) []occupant {
+	var taken []occupant
+	for _, e := range endpoints {
+		if o := askFor(e, until); o != nil {
+			taken = append(taken, *o)
+		}
+	}
+	return taken
+}
+
+func askFor(e endpoint, until time.Time) *occupant {
+	if e.lockName() == "" {
+		return nil
+	}
+	if o := ask(e, until); o != nil {
+		return o
+	}
+	for _, wider := range e.covers() {
+		if o := ask(wider, until); o != nil {
+			o.endpoint = e
+			return o
+		}
+	}
+	return nil
+}
+
+// ask connects to the lock of an endpoint and waits for the answer of its
+// holder. It returns nil when nobody holds it, or whoever held it is gone.
+func ask(e endpoint, until time.Time) *occupant {
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: e.lockName(), Net: "unix"})
+	if err != nil {
+		if errors.Is(err, unix.EAGAIN) {
+			// So many ask that the queue is full: the holder does not answer.
+			return &occupant{endpoint: e, silent: true}
+		}
+		return nil
+	}
+	defer conn.Close()
+	o := &occupant{endpoint: e, pid: peer(conn)}
+	if conn.SetReadDeadline(until) != nil {
+		return nil
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		o.silent = true
+	case err != nil:
+		return nil
+	case !strings.HasPrefix(line, "magent ") || !strings.HasSuffix(line, " serving\n"):
+		o.silent = true
+	}
+	return o
+}
+
+// peer returns the process that bound the socket at the other end, 0 when that
+// cannot be learnt.
+func peer(conn *net.UnixConn) int {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	pid := 0
+	err = raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pid = int(cred.Pid)
+		}
+	})
+	if err != nil {
+		return 0
+	}
+	return pid
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+)
+
+// someEndpoint returns an endpoint that no other test and no other run uses.
+// Nothing listens on it: these tests are about the locks.
+func someEndpoint(t *testing.T) endpoint {
+	t.Helper()
+	return endpoint{network: "unix", address: t.TempDir() + fmt.Sprintf("/%d", os.Getpid())}
+}
+
+// claimed takes locks that have to be free, until the test ends.
+func claimed(t *testing.T, endpoints ...endpoint) *lock {
+	t.Helper()
+	l, taken, err := claim(endpoints, time.Now().Add(time.Minute))
+	if err != nil || l == nil {
+		t.Fatalf("taken %v, error %v", taken, err)
+	}
+	t.Cleanup(sync.OnceFunc(l.close))
+	return l
+}
+
+// promise: L3
+func TestLockIsTakenOnce(t *testing.T) {
+	e, other := someEndpoint(t), someEndpoint(t)
+	if o := ask(e, time.Now().Add(time.Minute)); o != nil {
+		t.Fatalf("before anyone has it: %+v", o)
+	}
+	l := claimed(t, e)
+	l.serve()
+	for _, second := range [][]endpoint{{e}, {other, e}, {e, other}} {
+		got, taken, err := claim(second, time.Now().Add(time.Minute))
+		if err != nil || got != nil || len(taken) != 1 || taken[0].pid != os.Getpid() || taken[0].silent || !taken[0].endpoint.same(e) {
+			t.Errorf("a second claim: lock %v, taken %+v, error %v", got, taken, err)
+		}
+	}
+	// What the claims that failed took on their way, they gave back.
+	claimed(t, other)
+}
+
+// promise: L3
+func TestLockIsFreeWhenItsHolderIsGone(t *testing.T) {
+	e := someEndpoint(t)
+	l, _, err := claim([]endpoint{e}, time.Now().Add(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One who waits for a holder that gives up takes the lock itself.
+	result := make(chan *lock)
+	go func() {
+		second, _, _ := claim([]endpoint{e}, time.Now().Add(time.Minute))
+		result <- second
+	}()
+	l.close()
+	if second := <-result; second == nil {
+		t.Error("the lock was not taken over")
+	} else {
+		second.close()
+	}
+}
+
+// promise: L3
+func TestLockWaitsUntilItsHolderServes(t *testing.T) {
+	e := someEndpoint(t)
+	l := claimed(t, e)
+	answer := make(chan *occupant)
+	go func() { answer <- ask(e, time.Now().Add(time.Minute)) }()
+	l.serve()
+	if o := <-answer; o == nil || o.silent || o.pid != os.Getpid() {
+		t.Errorf("the answer is %+v", o)
+	}
+}
+
+// promise: L3
+func TestSilentHolder(t *testing.T) {
+	e := someEndpoint(t)
+	claimed(t, e) // and does not serve
+	o := ask(e, time.Now().Add(20*time.Millisecond))
+	if o == nil || !o.silent || o.pid != os.Getpid() {
+		t.Fatalf("the answer is %+v", o)
+	}
+	// It does not even listen, and so does not serve.
+	if err := servedBy([]endpoint{e}, []occupant{*o}); err == nil {
+		t.Error("a holder that neither answers nor listens counts as serving")
+	}
+	listener, err := net.Listen("unix", e.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if err := servedBy([]endpoint{e}, []occupant{*o}); err != nil {
+		t.Errorf("a holder that listens but hangs: %v", err)
+	}
+}
+
+// promise: L3
+func TestManyClaimsAtOnce(t *testing.T) {
+	// In two orders: claims of several locks must not wait for each other.
+	a, b := someEndpoint(t), someEndpoint(t)
+	const claims = 20
+	var mu sync.Mutex
+	var winners []*lock
+	var refused int
+	var wg sync.WaitGroup
+	for range claims {
+		wg.Go(func() {
+			l, taken, err := claim([]endpoint{a, b}, time.Now().Add(time.Minute))
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil:
+				t.Error(err)
+			case l != nil:
+				l.serve()
+				winners = append(winners, l)
+			case len(taken) == 2:
+				refused++
+			default:
+				t.Errorf("taken %+v", taken)
+			}
+		})
+	}
+	wg.Wait()
+	if len(winners) != 1 || refused != claims-1 {
+		t.Errorf("%d claims won and %d found it taken, of %d", len(winners), refused, claims)
+	}
+	for _, l := range winners {
+		l.close()
+	}
+}
+
+// promise: L3
+func TestServedInPartIsAnError(t *testing.T) {
+	e, other := someEndpoint(t), someEndpoint(t)
+	if err := servedBy([]endpoint{e, other}, []occupant{{endpoint: e, pid: 7}}); err == nil {
+		t.Error("one of two addresses counts as both")
+	}
+	if err := servedBy([]endpoint{e}, []occupant{{endpoint: e, pid: 7}}); err != nil {
+		t.Error(err)
+	}
+}
+
+// promise: L3
+func TestOneWhoServesAllAddressesServesEach(t *testing.T) {
+	// A port that is in use here, so that no other test has it.
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	port := listener.Addr().(*net.TCPAddr).Port
+	claimed(t, endpoint{network: "tcp", address: fmt.Sprintf("0.0.0.0:%d", port)}).serve()
+	narrow := endpoint{network: "tcp", address: fmt.Sprintf("10.66.77.88:%d", port)}
+	taken := survey([]endpoint{narrow}, time.Now().Add(time.Minute))
+	if len(taken) != 1 || !taken[0].endpoint.same(narrow) {
+		t.Errorf("%+v", taken)
+	}
+}
+
+// promise: L7
+func TestLockIsHandedOver(t *testing.T) {
+	e := someEndpoint(t)
+	old := claimed(t, e)
+	names, fds, err := old.handOver()
+	if err != nil || len(names) != 1 || len(fds) != 1 {
+		t.Fatalf("names %v, descriptors %v, error %v", names, fds, err)
+	}
+	next, err := adoptLock(names, duplicates(t, fds))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.close()
+	next.serve()
+	if o := ask(e, time.Now().Add(time.Minute)); o == nil || o.silent {
+		t.Errorf("the answer is %+v", o)
+	}
+}
