@@ -11,11 +11,11 @@ import (
 // and the rings.
 func (p *Proxy) buildPools() (err error) {
 	known := map[string]int32{}
-	if p.pools.primary, p.pools.primaries, err = p.buildPool(p.options.Primaries, "-s", known); err != nil {
+	if p.pools.primary, p.pools.primaries, err = p.buildPool(p.options.Load().Primaries, "-s", known); err != nil {
 		return err
 	}
-	if len(p.options.Backups) > 0 {
-		if p.pools.backup, p.pools.backups, err = p.buildPool(p.options.Backups, "-b", known); err != nil {
+	if len(p.options.Load().Backups) > 0 {
+		if p.pools.backup, p.pools.backups, err = p.buildPool(p.options.Load().Backups, "-b", known); err != nil {
 			return err
 		}
 	}
@@ -38,13 +38,13 @@ func (p *Proxy) buildPool(names []string, flag string, known map[string]int32) (
 		if !ok {
 			index = int32(len(p.servers))
 			known[a.Name()] = index
-			s := backend.NewServer(a, int(index), p.options.Threads, p.serverChanged)
+			s := backend.NewServer(a, int(index), p.options.Load().Threads, p.serverChanged)
 			p.servers = append(p.servers, s)
 		}
 		places = append(places, index)
 		nodes = append(nodes, ketama.Server{Host: a.Host, Port: a.Port, Weight: a.Weight})
 	}
-	ring, err := ketama.New(ketama.Distribution(p.options.Distribution), nodes)
+	ring, err := ketama.New(ketama.Distribution(p.options.Load().Distribution), nodes)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %s: %w", ErrOptions, flag, err)
 	}

@@ -26,7 +26,7 @@ const (
 // Proxy is the whole of magent behind its listeners. New makes it, Start
 // serves, Shutdown ends it.
 type Proxy struct {
-	options Options
+	options atomic.Pointer[Options]
 	log     zerolog.Logger
 
 	servers []*backend.Server // each once, in whatever pools it is
@@ -61,7 +61,6 @@ func New(o Options, log zerolog.Logger) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{
-		options: o,
 		log:     log,
 		hold:    o.Hold,
 		leases:  newLeases(),
@@ -71,6 +70,7 @@ func New(o Options, log zerolog.Logger) (*Proxy, error) {
 			MaxValue: max(o.MaxItemSize, 1<<30),
 		},
 	}
+	p.options.Store(&o)
 	p.firstParser = *protocol.NewParser(o.MaxItemSize)
 	p.textParser = p.firstParser
 	p.textParser.TextOnly = true
@@ -195,8 +195,8 @@ func (p *Proxy) startProbers(ctx context.Context) <-chan struct{} {
 	var left atomic.Int32
 	left.Store(int32(len(p.servers)))
 	o := backend.ProbeOptions{
-		Connect: p.options.ConnectTimeout, Answer: p.options.ServerTimeout,
-		Min: p.options.ProbeMin, Max: p.options.ProbeMax,
+		Connect: p.options.Load().ConnectTimeout, Answer: p.options.Load().ServerTimeout,
+		Min: p.options.Load().ProbeMin, Max: p.options.Load().ProbeMax,
 	}
 	for _, s := range p.servers {
 		prober := &backend.Prober{Server: s, Options: o, Report: p.probeFailed}
@@ -253,8 +253,8 @@ func (p *Proxy) Shutdown() {
 	quiet := p.eachQuiet(func(w *worker) { w.drain() })
 	select {
 	case <-quiet:
-	case <-time.After(p.options.DrainTimeout):
-		p.log.Warn().Dur("after", p.options.DrainTimeout).Msg("some clients did not end in time; closing them")
+	case <-time.After(p.options.Load().DrainTimeout):
+		p.log.Warn().Dur("after", p.options.Load().DrainTimeout).Msg("some clients did not end in time; closing them")
 	}
 	for _, w := range p.workers {
 		w.loop.Post(engine.TaskFunc(func() {
@@ -297,7 +297,7 @@ func (p *Proxy) Reload(o Options) (needRestart []string, err error) {
 	if err := check(&o); err != nil {
 		return nil, err
 	}
-	old := p.options
+	old := *p.options.Load()
 	for _, f := range []struct {
 		name string
 		same bool
@@ -319,9 +319,10 @@ func (p *Proxy) Reload(o Options) (needRestart []string, err error) {
 			needRestart = append(needRestart, f.name)
 		}
 	}
-	o.Threads = old.Threads
-	p.apply(o)
-	p.options.MaxClients, p.options.IdleTimeout = o.MaxClients, o.IdleTimeout
-	p.options.MaxMemory, p.options.DrainTimeout = o.MaxMemory, o.DrainTimeout
+	next := old
+	next.MaxClients, next.IdleTimeout = o.MaxClients, o.IdleTimeout
+	next.MaxMemory, next.DrainTimeout = o.MaxMemory, o.DrainTimeout
+	p.options.Store(&next)
+	p.apply(next)
 	return needRestart, nil
 }

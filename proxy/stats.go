@@ -154,11 +154,11 @@ func (q *statsQuery) general() {
 	q.stat("idle_kicks", c.idleKicks)
 	q.stat("bytes_read", c.bytesIn)
 	q.stat("bytes_written", c.bytesOut)
-	q.stat("limit_maxbytes", p.options.MaxMemory)
+	q.stat("limit_maxbytes", p.options.Load().MaxMemory)
 	q.stat("bytes", held)
 	q.stat("accepting_conns", 1)
 	q.stat("threads", len(p.workers))
-	q.stat("magent_version", p.options.Version)
+	q.stat("magent_version", p.options.Load().Version)
 	q.stat("magent_requests", c.requests)
 	q.stat("magent_invalid_requests", c.invalid)
 	q.stat("magent_servers", len(p.servers))
@@ -238,7 +238,7 @@ func (q *statsQuery) conns() {
 
 // settings answers with the options that hold.
 func (q *statsQuery) settings() {
-	o := q.p.options
+	o := *q.p.options.Load()
 	q.stat("maxconns", q.p.clients.Most())
 	q.stat("num_threads", o.Threads)
 	q.stat("item_size_max", o.MaxItemSize)

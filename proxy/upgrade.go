@@ -39,8 +39,8 @@ func (p *Proxy) Freeze() (state []byte, fds []int, err error) {
 	quiet := p.eachQuiet(func(w *worker) { w.frozen = true })
 	select {
 	case <-quiet:
-	case <-time.After(p.options.DrainTimeout):
-		return nil, nil, fmt.Errorf("%w: %v; try again, or raise --drain-timeout", ErrBusy, p.options.DrainTimeout)
+	case <-time.After(p.options.Load().DrainTimeout):
+		return nil, nil, fmt.Errorf("%w: %v; try again, or raise --drain-timeout", ErrBusy, p.options.Load().DrainTimeout)
 	}
 	h := handedState{Listeners: p.listeners}
 	parts := make([][]handedClient, len(p.workers))
