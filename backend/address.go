@@ -26,7 +26,7 @@ func ParseAddress(s string) (Address, error) {
 	bad := func(what string) (Address, error) {
 		return Address{}, fmt.Errorf("server address %q: %s; write host[:port[:weight]], an IPv6 address in brackets", s, what)
 	}
-	rest := s
+	var rest string
 	switch {
 	case strings.HasPrefix(s, "["):
 		end := strings.IndexByte(s, ']')

@@ -23,7 +23,7 @@ func (c *Conn) consume(in []byte, generation int) bool {
 		case call.Kind == Value && in[0] == 'V':
 			n, ok = c.value(in)
 		default:
-			n, ok = c.line(call, in)
+			n, ok = c.line(in)
 		}
 		if !ok || c.generation != generation {
 			return false
@@ -107,7 +107,7 @@ func (c *Conn) deliver(block []byte, total int, keep bool) bool {
 }
 
 // line takes a line: the answer of one call, or what ends a group.
-func (c *Conn) line(call *Call, in []byte) (n int, ok bool) {
+func (c *Conn) line(in []byte) (n int, ok bool) {
 	line, n, kind, number, ok := c.parseLine(in)
 	if n == 0 || !ok {
 		return 0, ok
@@ -118,7 +118,8 @@ func (c *Conn) line(call *Call, in []byte) (n int, ok bool) {
 	}
 	generation := c.generation
 	for last := false; !last; {
-		if call = c.head; call == nil {
+		call := c.head
+		if call == nil {
 			c.fail(ErrProtocol)
 			return 0, false
 		}

@@ -47,7 +47,7 @@ func (s *session) parse(data []byte) (used int) {
 		s.text = true
 		start := used
 		used += n
-		if s.take(r, data, start, used) {
+		if s.take(r, data, used) {
 			continue
 		}
 		// A get whose keys follow one by one.
@@ -83,9 +83,9 @@ func (s *session) moreKeys(data []byte) (used int) {
 	return used
 }
 
-// take begins one request, which is data[start:end]. It returns false for a
+// take begins one request, which ends at data[end]. It returns false for a
 // get of several keys of which only the first is under way.
-func (s *session) take(r *protocol.Request, data []byte, start, end int) bool {
+func (s *session) take(r *protocol.Request, data []byte, end int) bool {
 	w := s.w
 	s.Requests++
 	w.stats.requests++

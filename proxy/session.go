@@ -106,11 +106,7 @@ func (s *session) advance() {
 		if len(s.in) > 0 && !s.incomplete() {
 			before := len(s.in)
 			s.keep(s.in, s.parse(s.in))
-			if len(s.in) == before {
-				if !s.readable || s.ended {
-					return
-				}
-			} else {
+			if len(s.in) != before {
 				continue
 			}
 		}

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -59,7 +58,6 @@ type worker struct {
 	draining bool
 	quiet    func() // called once when nothing is in flight
 	stats    counters
-	wg       *sync.WaitGroup
 }
 
 func newWorker(p *Proxy, index int) (*worker, error) {
