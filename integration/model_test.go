@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"magent/integration/harness"
 )
@@ -183,7 +184,7 @@ type owner struct {
 	tokens     map[string]uint64
 	unanswered map[string]bool // the last write was noreply: only its own connection sees it for sure
 	n          int
-	trail      []string // the last operations, for the error message
+	trail      map[string][]string // the last operations on each key, for the error message
 }
 
 // newOwner connects an owner with its own keys.
@@ -200,7 +201,7 @@ func newOwner(addr, name string, keys int, rng *rand.Rand) (*owner, error) {
 	o := &owner{
 		writer: w, reader: r, rng: rng,
 		may: make(map[string][]item), tokens: make(map[string]uint64),
-		unanswered: make(map[string]bool),
+		unanswered: make(map[string]bool), trail: make(map[string][]string),
 	}
 	for i := range keys {
 		key := fmt.Sprintf("own:%s:%d", name, i)
@@ -252,7 +253,7 @@ func (o *owner) step() error {
 // run sends one operation and checks its answer.
 func (o *owner) run(c *harness.Client, op operation) error {
 	if err := c.Send(op.wire()); err != nil {
-		return fmt.Errorf("%v: %w; before it: %s", op, err, strings.Join(o.trail, "; "))
+		return fmt.Errorf("%v: %w%s", op, err, o.history(op.key))
 	}
 	return o.check(c, op)
 }
@@ -284,7 +285,7 @@ func (o *owner) pipeline(n int) error {
 func (o *owner) check(c *harness.Client, op operation) error {
 	answer, token, err := op.read(c)
 	if err != nil {
-		return fmt.Errorf("%v: %w; before it: %s", op, err, strings.Join(o.trail, "; "))
+		return fmt.Errorf("%v: %w%s", op, err, o.history(op.key))
 	}
 	shown := short(answer)
 	if op.quiet {
@@ -307,15 +308,15 @@ func (o *owner) check(c *harness.Client, op operation) error {
 		if want == answer {
 			keep(next...)
 		}
-		if o.lossy && op.verb != "delete" && op.verb != "add" && isAbsent(answer) {
-			keep(state) // lost on the server that answered, perhaps not on its twin
+		if o.lossy && op.verb != "delete" && op.verb != "add" && op.verb != "set" && (isAbsent(answer) || op.quiet) {
+			keep(state) // refused where the key was lost, which perhaps its twin still has
 		}
 		if o.casMayFail && op.verb == "cas" && state.present && (answer == "EXISTS" || op.quiet) {
 			keep(state)
 		}
 	}
 	if len(after) == 0 {
-		return fmt.Errorf("%v answered %s, but the key held %v; before it: %s", op, short(answer), before, strings.Join(o.trail, "; "))
+		return fmt.Errorf("%v answered %s, but the key held %v%s", op, short(answer), before, o.history(op.key))
 	}
 	o.may[op.key] = after
 	if op.quiet || c == o.writer && op.verb != "get" && op.verb != "gets" {
@@ -327,11 +328,18 @@ func (o *owner) check(c *harness.Client, op operation) error {
 	case op.verb != "get":
 		delete(o.tokens, op.key)
 	}
-	o.trail = append(o.trail, op.String()+" "+shown)
-	if len(o.trail) > 6 {
-		o.trail = o.trail[1:]
+	where := "other"
+	if c == o.writer {
+		where = "same"
 	}
+	trail := append(o.trail[op.key], fmt.Sprintf("%s %s connection: %v %s", time.Now().Format("05.000"), where, op, shown))
+	o.trail[op.key] = trail[max(0, len(trail)-8):]
 	return nil
+}
+
+// history shows the last operations on a key.
+func (o *owner) history(key string) string {
+	return "; before it at second\n\t" + strings.Join(o.trail[key], "\n\t")
 }
 
 // isAbsent reports whether an answer says that the key is not there.

@@ -89,7 +89,7 @@ func (m *Magent) Stop() {
 	out := m.Output()
 	for _, bad := range []string{"WARNING: DATA RACE", "panic:", "fatal error:", "SIGSEGV"} {
 		if i := strings.Index(out, bad); i >= 0 {
-			tb.Errorf("%s reported %q:\n%s", m.Name, bad, head(out[i:], shownOutput))
+			tb.Errorf("%s reported %q:\n%s", m.Name, bad, head(out[i:], 3<<10))
 			break
 		}
 	}
