@@ -45,7 +45,7 @@ func (h *histogram) quantile(q float64) int64 {
 		return h.max
 	}
 	var seen uint64
-	for i, n := range h.counts {
+	for i, n := range &h.counts {
 		seen += n
 		if seen >= rank {
 			return min(middleOf(i), h.max)

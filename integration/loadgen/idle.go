@@ -16,7 +16,7 @@ import (
 const (
 	clientsPerSource = 20000 // below the number of local ports of one address
 	spareFiles       = 64
-	idleAnswerTime   = 5 * time.Second
+	idleAnswerTime   = 10 * time.Second
 )
 
 // holdIdle opens count connections, says "ready" on stdout and holds them. The
@@ -44,8 +44,8 @@ func holdIdle(t target, w *workload, count int, stdin io.Reader, stdout io.Write
 		}
 		fds = append(fds, fd)
 	}
-	if err := getOnce(fds[count-1], w, 0); err != nil {
-		return fmt.Errorf("connection %d of %d: %w", count, count, err)
+	if err := getAll(fds[count-1:], w); err != nil {
+		return fmt.Errorf("last of %d connections: %w", count, err)
 	}
 	fmt.Fprintf(stdout, "ready %d\n", count)
 
@@ -61,10 +61,8 @@ func holdIdle(t target, w *workload, count int, stdin io.Reader, stdout io.Write
 			if line != "get" {
 				return nil
 			}
-			for i, fd := range fds {
-				if err := getOnce(fd, w, uint32(i%w.keys)); err != nil {
-					return fmt.Errorf("connection %d of %d: %w", i+1, count, err)
-				}
+			if err := getAll(fds, w); err != nil {
+				return err
 			}
 			fmt.Fprintln(stdout, "done")
 		case <-time.After(100 * time.Millisecond): // to see stop
@@ -82,11 +80,35 @@ func sourceOf(t target, i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + i/clientsPerSource)})
 }
 
-// getOnce does one get on a non-blocking descriptor and checks the answer.
-func getOnce(fd int, w *workload, k uint32) error {
-	if n, errno := send(fd, w.getLine[int(k)*w.getStride:(int(k)+1)*w.getStride]); errno != 0 || n != w.getStride {
+// getAll does one get on each connection, all of them at the same time: the
+// other side has to hold them all.
+func getAll(fds []int, w *workload) error {
+	for i, fd := range fds {
+		if err := sendGet(fd, w, uint32(i%w.keys)); err != nil {
+			return fmt.Errorf("connection %d of %d: %w", i+1, len(fds), err)
+		}
+	}
+	for i, fd := range fds {
+		if err := awaitGet(fd, w, uint32(i%w.keys)); err != nil {
+			return fmt.Errorf("connection %d of %d: %w", i+1, len(fds), err)
+		}
+	}
+	return nil
+}
+
+func sendGet(fd int, w *workload, k uint32) error {
+	n, errno := send(fd, w.getLine[int(k)*w.getStride:(int(k)+1)*w.getStride])
+	if errno != 0 {
 		return fmt.Errorf("get %s: send: %w", w.key(k), errno)
 	}
+	if n != w.getStride {
+		return fmt.Errorf("get %s: only %d bytes could be sent", w.key(k), n)
+	}
+	return nil
+}
+
+// awaitGet reads the answer to a get from a non-blocking descriptor and checks it.
+func awaitGet(fd int, w *workload, k uint32) error {
 	var (
 		buffer [4096]byte
 		answer []byte

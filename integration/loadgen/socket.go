@@ -46,7 +46,7 @@ func connect(t target, source netip.Addr) (fd int, err error) {
 	if err != nil {
 		return -1, fmt.Errorf("socket: %w", err)
 	}
-	if err = prepare(fd, family, source); err == nil {
+	if err = prepare(fd, source); err == nil {
 		err = unix.Connect(fd, to)
 	}
 	if err == nil {
@@ -62,7 +62,7 @@ func connect(t target, source netip.Addr) (fd int, err error) {
 // connectSeconds is the longest wait for a connection.
 const connectSeconds = 3
 
-func prepare(fd, family int, source netip.Addr) error {
+func prepare(fd int, source netip.Addr) error {
 	if source.IsValid() {
 		// The port is chosen at connect, so that each source address has all
 		// ports for itself.
