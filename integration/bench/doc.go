@@ -18,10 +18,13 @@
 //	measure.go    the rounds, and one measurement with loadgen
 //	summary.go    medians and ratios
 //	aims.go       what magent wants to reach
+//	screen.go     the progress line
 //	report.go     the tables, as text and as markdown
 //	machine.go    the machine and the versions, for the report
 //	memory.go     memory of a proxy per idle client
 //
-// A stage owns its processes; closing it ends them. All processes are started
-// on the main thread, so that the kernel ends them should bench be killed.
+// A stage owns its processes; closing it ends them, also after an error or an
+// interrupt. All processes are started on the main thread, so that the kernel
+// ends them should bench be killed with KILL; only memcached loses this when it
+// changes its user.
 package main

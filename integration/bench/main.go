@@ -167,6 +167,9 @@ func run(args []string, stdout io.Writer) (err error) {
 		return err
 	}
 	b.screen.update("")
+	if ctx.Err() != nil && len(r.sections) == 0 {
+		return errInterrupted
+	}
 	if _, err := io.WriteString(stdout, r.text()); err != nil {
 		return err
 	}

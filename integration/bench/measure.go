@@ -71,7 +71,7 @@ func (b *bench) run(ctx context.Context) []sample {
 // String is the sample in a few words, for the progress line.
 func (s *sample) String() string {
 	if s.err != nil {
-		return "failed: " + s.err.Error()
+		return "failed: " + oneLine(s.err)
 	}
 	text := fmt.Sprintf("%.1f kops/s, p50 %.0f µs", s.result.OpsPerSecond/1000, s.result.Latency.P50)
 	if cpu, ok := s.result.CPU[watchProxy]; ok {
@@ -85,6 +85,9 @@ func (s *sample) String() string {
 	}
 	return text
 }
+
+// oneLine is an error that may be several joined ones.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // measure starts a stage, puts load on it and ends it.
 func (b *bench) measure(ctx context.Context, w workload, t target, round int, head string) (r *result.Result, err error) {

@@ -144,7 +144,7 @@ func (r *report) parts() []part {
 			text: []string{fmt.Sprintf("%d connections. \"After one get each\" is when all of them have done one get, all at the same time, and are idle again.", r.idle)}}
 		for _, m := range r.memory {
 			if m.err != nil {
-				p.after = append(p.after, m.target+": failed: "+m.err.Error())
+				p.after = append(p.after, m.target+": failed: "+oneLine(m.err))
 			}
 		}
 		all = append(all, p)

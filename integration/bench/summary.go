@@ -63,7 +63,7 @@ func summarizeRow(name string, of map[string][]sample) row {
 	var rates []float64
 	for _, s := range of[name] {
 		if s.err != nil {
-			r.failures = append(r.failures, s.err.Error())
+			r.failures = append(r.failures, oneLine(s.err))
 			continue
 		}
 		r.rounds++

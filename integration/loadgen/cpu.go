@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,6 +97,7 @@ func machineCPU() (busy, stolen int64, err error) {
 
 // cpuSample is the processor time, in nanoseconds, used until one moment.
 type cpuSample struct {
+	at      time.Time
 	own     int64
 	watched []int64
 	machine int64 // by everything on this machine
@@ -108,6 +110,7 @@ func sampleCPU(processes []watched) (cpuSample, error) {
 	if s.own, err = ownCPU(); err != nil {
 		return s, err
 	}
+	s.at = time.Now()
 	if s.machine, s.stolen, err = machineCPU(); err != nil {
 		return s, err
 	}

@@ -212,8 +212,10 @@ func report(o options, gets, sets uint64, m *outcome) *result.Result {
 		r.CPU[p.name] = perOp(used)
 		others -= used
 	}
-	r.OthersBusy = max(0, float64(others)/float64(m.elapsed))
-	r.Stolen = float64(m.after.stolen-m.before.stolen) / float64(m.elapsed)
+	// Between the samples more time may have gone by than was measured.
+	between := float64(m.after.at.Sub(m.before.at))
+	r.OthersBusy = max(0, float64(others)/between)
+	r.Stolen = float64(m.after.stolen-m.before.stolen) / between
 	return r
 }
 
