@@ -187,6 +187,7 @@ func (s *session) grow() {
 	s.w.held += int64(size - cap(s.in))
 	larger := make([]byte, len(s.in), size)
 	copy(larger, s.in)
+	s.w.loop.Pool.PutBuffer(s.in)
 	s.in = larger
 }
 

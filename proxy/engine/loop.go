@@ -71,9 +71,10 @@ type Loop struct {
 	noNanos  bool // the kernel has no epoll_pwait2
 	stopping bool
 
-	mu    sync.Mutex
-	inbox []Task
-	spare []Task
+	mu     sync.Mutex
+	inbox  []Task
+	closed bool
+	spare  []Task // the loop's alone
 }
 
 // New makes a loop. The error names the system call that failed.
@@ -100,6 +101,10 @@ func New() (*Loop, error) {
 func (l *Loop) Close() { l.closeDescriptors() }
 
 func (l *Loop) closeDescriptors() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true // from here on their numbers may be somebody else's
+	l.inbox = nil
 	_ = unix.Close(l.epoll)
 	_ = unix.Close(l.wake)
 }
@@ -153,10 +158,12 @@ func (l *Loop) Unregister(fd int) {
 // after the loop has stopped are not run.
 func (l *Loop) Post(t Task) {
 	l.mu.Lock()
-	first := len(l.inbox) == 0
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
 	l.inbox = append(l.inbox, t)
-	l.mu.Unlock()
-	if first {
+	if len(l.inbox) == 1 {
 		one := uint64(1)
 		_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(l.wake), uintptr(unsafe.Pointer(&one)), 8)
 	}

@@ -24,10 +24,10 @@ type chunk struct {
 
 // Pool keeps the chunks of one loop for reuse.
 type Pool struct {
-	free  *chunk
-	empty *chunk // heads whose buffers somebody has borrowed
-	count int
-	Held  int64 // bytes held by outputs of this pool, sent ones not counted
+	free    *chunk
+	count   int
+	buffers [][]byte // for Buffer
+	Held    int64    // bytes held by outputs of this pool, sent ones not counted
 }
 
 func (p *Pool) take() *chunk {
@@ -223,24 +223,19 @@ func (p *Pool) Buffer(n int) []byte {
 	if n > chunkSize {
 		return make([]byte, 0, n)
 	}
-	c := p.take()
-	b := c.buf
-	c.buf = nil
-	c.next, p.empty = p.empty, c
+	last := len(p.buffers) - 1
+	if last < 0 {
+		return make([]byte, 0, chunkSize)
+	}
+	b := p.buffers[last]
+	p.buffers[last] = nil
+	p.buffers = p.buffers[:last]
 	return b
 }
 
 // PutBuffer takes a slice of Buffer back. Nobody may use it any more.
 func (p *Pool) PutBuffer(b []byte) {
-	if cap(b) != chunkSize {
-		return // the garbage collector's
+	if cap(b) == chunkSize && len(p.buffers) < freeChunks {
+		p.buffers = append(p.buffers, b[:0])
 	}
-	c := p.empty
-	if c == nil {
-		c = &chunk{}
-	} else {
-		p.empty = c.next
-	}
-	c.buf = b
-	p.give(c)
 }
