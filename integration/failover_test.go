@@ -27,9 +27,17 @@ type ownersRun struct {
 	keys      int // of each client
 	pipelined bool
 	lossy     bool
-	before    int64         // operations of all clients before the event
-	after     int           // operations of each client after it
-	still     time.Duration // and at least so long after it
+	before    int64            // operations of all clients before the event
+	after     int              // operations of each client after it
+	still     time.Duration    // and at least so long after it
+	slowest   *[]time.Duration // where to put each client's longest wait, nil for nowhere
+}
+
+// timed has the longest wait of each client noted.
+func (r ownersRun) timed(slowest *[]time.Duration) ownersRun {
+	*slowest = make([]time.Duration, r.clients)
+	r.slowest = slowest
+	return r
 }
 
 // run lets the owners work, calls event in mid-load and returns the owners
@@ -71,6 +79,7 @@ func (r ownersRun) run(t *testing.T, event func()) []*owner {
 		left := -1
 		var until time.Time
 		for left != 0 || time.Now().Before(until) {
+			start := time.Now()
 			if r.pipelined {
 				err = o.pipeline(1 + o.rng.IntN(30))
 			} else {
@@ -80,6 +89,9 @@ func (r ownersRun) run(t *testing.T, event func()) []*owner {
 				return err
 			}
 			total.Add(1)
+			if r.slowest != nil {
+				(*r.slowest)[i] = max((*r.slowest)[i], time.Since(start))
+			}
 			switch {
 			case left > 0:
 				left--
