@@ -4,7 +4,10 @@ import (
 	"magent/proxy/protocol"
 )
 
-const linkAtLeast = 32 << 10 // a shorter value is copied: that is cheaper than a piece of its own
+const (
+	linkAtLeast = 32 << 10 // a shorter value is copied: that is cheaper than a piece of its own
+	longLine    = 1 << 10  // a longer line may be spread over pieces
+)
 
 var (
 	lineEnd      = []byte("\r\n")
@@ -20,7 +23,12 @@ func (w *worker) reply(r *request, line []byte) {
 		return
 	}
 	if s := r.session; s != nil && s.head == r {
-		if !r.quiet {
+		switch {
+		case r.quiet:
+		case len(line) > longLine:
+			s.out.Write(&w.loop.Pool, line)
+			s.out.Write(&w.loop.Pool, lineEnd)
+		default:
 			b := s.out.Begin(&w.loop.Pool, len(line)+len(lineEnd))
 			s.out.End(&w.loop.Pool, append(append(b, line...), lineEnd...))
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -95,6 +96,11 @@ func (srv *server) prepare() error {
 		return err
 	}
 	srv.warn(warning)
+	// A loop that waits for events lends its processor to nobody else when
+	// there is one to spare; taking it back would cost at every wake-up.
+	if spare := srv.settings.proxy.Threads + 1; runtime.GOMAXPROCS(0) < spare {
+		runtime.GOMAXPROCS(spare)
+	}
 	if srv.proxy, err = proxy.New(srv.settings.proxy, srv.log); err != nil {
 		return usageError{err}
 	}

@@ -8,13 +8,15 @@ import (
 )
 
 const (
-	chunkSize      = 16 << 10
+	firstSize      = 4 << 10  // of an output's first chunk: most clients need no more
+	chunkSize      = 16 << 10 // of the others
 	vectorsPerSend = 64
-	freeChunks     = 256 // kept by a pool: 4 MiB
+	freeFirst      = 512 // kept by a pool: 2 MiB
+	freeChunks     = 128 // kept by a pool: 2 MiB, and as much again for Buffer
 )
 
-// chunk is a piece of an output. Its buffer is chunkSize bytes of the pool, or
-// somebody's own buffer that is sent without a copy.
+// chunk is a piece of an output. Its buffer is firstSize or chunkSize bytes of
+// the pool, or somebody's own buffer that is sent without a copy.
 type chunk struct {
 	next  *chunk
 	from  int // first byte not yet sent
@@ -24,29 +26,57 @@ type chunk struct {
 
 // Pool keeps the chunks of one loop for reuse.
 type Pool struct {
-	free    *chunk
-	count   int
+	first   freeList
+	others  freeList
 	buffers [][]byte // for Buffer
 	Held    int64    // bytes held by outputs of this pool, sent ones not counted
 }
 
-func (p *Pool) take() *chunk {
-	c := p.free
+// freeList is a stack of chunks of one size.
+type freeList struct {
+	top   *chunk
+	count int
+}
+
+func (f *freeList) take(size int) *chunk {
+	c := f.top
 	if c == nil {
-		return &chunk{buf: make([]byte, 0, chunkSize)}
+		return &chunk{buf: make([]byte, 0, size)}
 	}
-	p.free, c.next = c.next, nil
-	p.count--
+	f.top, c.next = c.next, nil
+	f.count--
 	return c
 }
 
-func (p *Pool) give(c *chunk) {
-	if c.owned || p.count >= freeChunks {
+func (f *freeList) give(c *chunk, most int) {
+	if f.count >= most {
 		return // the garbage collector's
 	}
 	c.buf, c.from = c.buf[:0], 0
-	c.next, p.free = p.free, c
-	p.count++
+	c.next, f.top = f.top, c
+	f.count++
+}
+
+func (p *Pool) give(c *chunk) {
+	switch {
+	case c.owned:
+	case cap(c.buf) == firstSize:
+		p.first.give(c, freeFirst)
+	default:
+		p.others.give(c, freeChunks)
+	}
+}
+
+// grow adds an empty chunk to the output.
+func (o *Output) grow(p *Pool) *chunk {
+	var c *chunk
+	if o.tail == nil {
+		c = p.first.take(firstSize)
+	} else {
+		c = p.others.take(chunkSize)
+	}
+	o.link(c)
+	return c
 }
 
 // Output is what waits to be sent on one socket. The zero value is empty and
@@ -67,13 +97,12 @@ func (o *Output) Total() uint64 { return o.total }
 func (o *Output) Sent() uint64 { return o.total - uint64(o.size) }
 
 // Begin returns the end of the output as a slice that has room for at least
-// need more bytes (at most chunkSize). The caller appends to it and hands the
+// need more bytes (at most firstSize). The caller appends to it and hands the
 // result to End.
 func (o *Output) Begin(p *Pool, need int) []byte {
 	t := o.tail
 	if t == nil || t.owned || cap(t.buf)-len(t.buf) < need {
-		t = p.take()
-		o.link(t)
+		t = o.grow(p)
 	}
 	return t.buf
 }
@@ -91,8 +120,7 @@ func (o *Output) Write(p *Pool, b []byte) {
 	for len(b) > 0 {
 		t := o.tail
 		if t == nil || t.owned || len(t.buf) == cap(t.buf) {
-			t = p.take()
-			o.link(t)
+			t = o.grow(p)
 		}
 		k := min(cap(t.buf)-len(t.buf), len(b))
 		t.buf = append(t.buf, b[:k]...)
