@@ -11,7 +11,7 @@ import (
 func (p *Parser) parseLine(in []byte, eol int, r *Request) (n, need int) {
 	n = eol + 1
 	end := eol
-	if eol > 1 && in[eol-1] == '\r' {
+	if eol > 0 && in[eol-1] == '\r' {
 		end--
 	}
 	line := in[:end]

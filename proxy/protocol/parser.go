@@ -48,8 +48,12 @@ func NewParser(maxItemSize int) *Parser {
 //
 // The result does not depend on how much input follows the request, with one
 // exception that is memcached's: a line of more than 2048 bytes that is not a
-// get is answered when it is there as a whole, and closes the connection when
-// it is not.
+// get, or a get behind more than 100 spaces, is answered when it is there as a
+// whole and closes the connection when it is not.
+//
+// One thing is not memcached's: it carries out the keys in front of a bad one
+// before it refuses a gat, and forgets answers that it has not yet sent when
+// it refuses a get. Here a request is refused as a whole and by itself.
 func (p *Parser) Parse(in []byte, r *Request) (n, need int) {
 	return p.ParseFrom(in, 0, r)
 }
@@ -57,7 +61,7 @@ func (p *Parser) Parse(in []byte, r *Request) (n, need int) {
 // ParseFrom is Parse for a caller that comes back with more input: searched is
 // the number of bytes at the start of in that are known to hold no line end.
 // That is the length of in at the last call, when it returned 0, 0; in every
-// other case it is 0. With it a long line that comes in many pieces is
+// other case, and for other input, it is 0. With it a long line that comes in many pieces is
 // searched once.
 func (p *Parser) ParseFrom(in []byte, searched int, r *Request) (n, need int) {
 	if searched == 0 && len(in) > 4 && in[3] == ' ' {
@@ -155,10 +159,10 @@ func (p *Parser) unfinishedLine(in []byte, r *Request) int {
 		return 0
 	}
 	spaces := 0
-	for spaces <= maxLeadingSpaces && in[spaces] == ' ' {
+	for spaces < maxLeadingSpaces && in[spaces] == ' ' {
 		spaces++
 	}
-	if spaces > maxLeadingSpaces || !mayBeLong(in[spaces:]) {
+	if !mayBeLong(in[spaces:]) {
 		return invalidClose(r, nil, in)
 	}
 	if len(in) > p.MaxLine {

@@ -82,6 +82,8 @@ var badRequests = []struct {
 	{"cas k 0 0 1 -1\r\n", "CLIENT_ERROR bad command line format\r\n", false},
 	{"cas k 0 0 1 noreply\r\n", "", false},
 	{"set k 0 0 3\r\nabcde", "CLIENT_ERROR bad data chunk\r\n", false},
+	{"set k 0 0 3\r\nabcx\n", "CLIENT_ERROR bad data chunk\r\n", false},
+	{"set k 0 0 3\r\nabc\rx", "CLIENT_ERROR bad data chunk\r\n", false},
 	{"set k 0 0 3 noreply\r\nabcde", "", false},
 	{"set k 0 0 3\nabc\nx", "CLIENT_ERROR bad data chunk\r\n", false},
 	{"append k 0 0 3\r\nabc\n\r", "CLIENT_ERROR bad data chunk\r\n", false},
