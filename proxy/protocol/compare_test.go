@@ -255,7 +255,7 @@ func (p *pair) finish(in []byte) []byte {
 		n, need := p.parser.Parse(in[at:], &r)
 		switch {
 		case n > 0:
-			if !comparable(in[at:at+n], &r) {
+			if !mustAgree(in[at:at+n], &r) {
 				return nil
 			}
 			if r.Close || r.Op == OpQuit {
@@ -277,10 +277,10 @@ func (p *pair) finish(in []byte) []byte {
 	return in
 }
 
-// comparable tells whether the two servers have to answer alike: not when the
+// mustAgree tells whether the two servers have to answer alike: not when the
 // command is one that is deliberately not served, and not when it is about a
 // time that passes, or begins, while the test runs.
-func comparable(in []byte, r *Request) bool {
+func mustAgree(in []byte, r *Request) bool {
 	switch r.Op {
 	case OpInvalid:
 		line, _, _ := bytes.Cut(in, []byte("\n"))

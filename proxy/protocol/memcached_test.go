@@ -36,6 +36,7 @@ func startMemcached(t *testing.T) string {
 	// incr makes a new item where it would otherwise pad the old one.
 	cmd := exec.Command("memcached", "-s", path, "-m", "64", "-t", "1", "-u", "root",
 		"-o", "no_lru_maintainer,no_lru_crawler,no_slab_reassign")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // when the test dies
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("memcached does not start (apt-get install memcached): %v", err)
 	}
@@ -76,7 +77,7 @@ func dial(t *testing.T, path string) *server {
 // next read.
 func (s *server) send(b []byte) {
 	s.c.SetDeadline(time.Now().Add(ioTimeout))
-	s.c.Write(b)
+	_, _ = s.c.Write(b)
 }
 
 // read returns the next n bytes, or those before the error.
