@@ -28,6 +28,8 @@ func ParseAddress(s string) (Address, error) {
 	}
 	var rest string
 	switch {
+	case isIP(s):
+		a.Host = s
 	case strings.HasPrefix(s, "["):
 		end := strings.IndexByte(s, ']')
 		if end < 0 {
@@ -41,22 +43,20 @@ func ParseAddress(s string) (Address, error) {
 			return bad("only a port may follow the bracket")
 		}
 		rest = strings.TrimPrefix(rest, ":")
-	case strings.Count(s, ":") > 2 && isIP(s):
-		a.Host, rest = s, ""
 	default:
 		a.Host, rest, _ = strings.Cut(s, ":")
 	}
 	if a.Host == "" {
 		return bad("the host is missing")
 	}
-	if strings.ContainsAny(a.Host, " \t\r\n/@") {
+	if strings.ContainsAny(a.Host, " \t\r\n/@[]") {
 		return bad("the host has a character that no host has")
 	}
 	if looksNumeric(a.Host) && !isIP(a.Host) {
 		return bad("this is no IP address")
 	}
 	if rest == "" {
-		if strings.HasSuffix(s, ":") {
+		if strings.HasSuffix(s, ":") && !isIP(s) {
 			return bad("the port is missing")
 		}
 		return a, nil

@@ -20,6 +20,8 @@ func (c *Conn) consume(in []byte, generation int) bool {
 		case call == nil:
 			c.fail(ErrProtocol)
 			return false
+		case call.quiet:
+			n, ok = c.runLine(in)
 		case call.Kind == Value && in[0] == 'V':
 			n, ok = c.value(in)
 		default:
@@ -123,6 +125,10 @@ func (c *Conn) line(in []byte) (n int, ok bool) {
 			c.fail(ErrProtocol)
 			return 0, false
 		}
+		if !call.understands(kind) {
+			c.fail(ErrProtocol) // whatever follows is not to be trusted
+			return 0, false
+		}
 		last = call.last
 		c.pop()
 		if call.Kind == Value && kind == protocol.End {
@@ -135,6 +141,17 @@ func (c *Conn) line(in []byte) (n int, ok bool) {
 		}
 	}
 	return n, true
+}
+
+// understands tells whether a line of this kind can be the call's answer.
+func (c *Call) understands(kind protocol.Answer) bool {
+	switch kind {
+	case protocol.Error, protocol.ClientError, protocol.ServerError:
+		return true
+	case protocol.End:
+		return c.Kind == Value
+	}
+	return c.Kind == Line && c.Answers.Has(kind)
 }
 
 // groupEnd takes the line behind the last value of a group.

@@ -14,14 +14,16 @@ const (
 // Call is one request on its way to a server and back. Its owner embeds it;
 // the Conn only borrows it between Queue (or Get) and the answer.
 type Call struct {
-	Owner Receiver
-	Kind  Kind
-	Write bool   // it may change what the server holds
-	Key   []byte // Value: the key asked for; stays with the owner
+	Owner   Receiver
+	Kind    Kind
+	Answers protocol.Answers // Line: the answers that make sense; errors always do
+	Write   bool             // it may change what the server holds
+	Key     []byte           // Value: the key asked for; stays with the owner
 
-	next *Call
-	last bool   // Value: the last of its group
-	end  uint64 // place in the output behind its request
+	next  *Call
+	quiet bool   // a set in a run: it answers only when it fails
+	last  bool   // Value: the last of its group
+	end   uint64 // place in the output behind its request
 }
 
 // Next is the call behind this one in a list that ConnFailed was given.
@@ -39,6 +41,15 @@ type Receiver interface {
 	Found(block []byte, header *protocol.ValueHeader, keep bool)
 	// Missed says that the server does not hold the key.
 	Missed()
+	// SetHeader and SetValue describe the plain set of a call that was given
+	// to Conn.Set: SetHeader appends its line, as a set or as a quiet one;
+	// SetValue is the value with its line end, and stays as it is until the
+	// answer.
+	SetHeader(dst []byte, quiet bool) []byte
+	SetValue() []byte
+	// Uncertain says that some set failed, perhaps this one. The line, without
+	// its end, is the server's complaint and valid until Uncertain returns.
+	Uncertain(line []byte)
 }
 
 // Owner is told that a connection has failed.

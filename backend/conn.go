@@ -40,16 +40,19 @@ type Conn struct {
 
 	out       engine.Output
 	group     group
+	run       run
 	unflushed bool // something was queued since the last Flush
 
 	head, tail *Call // no answer yet, in the order of their requests
 	waiting    int
 
-	rest     []byte // of an answer that is not whole
-	large    []byte // a large answer, read straight into its buffer
-	largeLen int
-	header   protocol.ValueHeader
-	endDue   bool // the values of a group are here, its END is not
+	rest      []byte // of an answer that is not whole
+	large     []byte // a large answer, read straight into its buffer
+	largeLen  int
+	header    protocol.ValueHeader
+	complaint []byte // of a set in the run that is being answered
+	fences    *Call  // free ones
+	endDue    bool   // the values of a group are here, its END is not
 
 	progress int64 // when the server last did what it should
 	timer    engine.Timer
@@ -66,13 +69,13 @@ func NewConn(s *Server, loop *engine.Loop, index int, owner Owner, limits *Limit
 }
 
 // Waiting is the number of calls that have no answer yet.
-func (c *Conn) Waiting() int { return c.waiting + c.group.count }
+func (c *Conn) Waiting() int { return c.waiting + c.group.count + c.run.count }
 
 // Unsent is the number of bytes that the server has not taken.
 func (c *Conn) Unsent() int { return c.out.Len() }
 
 // Unflushed tells whether something was queued since the last Flush.
-func (c *Conn) Unflushed() bool { return c.unflushed || c.group.count > 0 }
+func (c *Conn) Unflushed() bool { return c.unflushed || c.group.count > 0 || c.run.count > 0 }
 
 // Sync gives the connection up if the server was taken out since it was made,
 // and returns the server's present state. It comes before every decision that
@@ -89,8 +92,12 @@ func (c *Conn) Sync() State {
 	return state
 }
 
-// Begin and End add the bytes of a request; see engine.Output. Queue follows.
-func (c *Conn) Begin(need int) []byte { return c.out.Begin(&c.loop.Pool, need) }
+// Begin and End add the bytes of a request, behind all that was queued; see
+// engine.Output. Queue follows.
+func (c *Conn) Begin(need int) []byte {
+	c.closeRun()
+	return c.out.Begin(&c.loop.Pool, need)
+}
 
 // End takes over what was appended to the slice of Begin.
 func (c *Conn) End(b []byte) { c.out.End(&c.loop.Pool, b) }
@@ -282,12 +289,13 @@ func (c *Conn) checkProgress() {
 // fail gives the connection up and hands its calls to the owner.
 func (c *Conn) fail(why error) {
 	c.CloseGroup()
-	calls := c.head
+	calls := withoutFences(c.head)
 	c.head, c.tail, c.waiting = nil, nil, 0
 	sent := c.out.Sent()
+	c.unflushed = false
 	c.out.Drop(&c.loop.Pool)
 	c.out = engine.Output{}
-	c.rest, c.large, c.largeLen, c.endDue = nil, nil, 0, false
+	c.rest, c.large, c.largeLen, c.endDue, c.complaint = nil, nil, 0, false, nil
 	c.loop.Disarm(&c.timer)
 	if c.fd >= 0 {
 		c.loop.Unregister(c.fd)

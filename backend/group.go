@@ -5,25 +5,28 @@ import (
 )
 
 // group is a get that is still open: keys of any clients join it until it is
-// sent, so that the server answers many of them with one packet.
+// sent, so that the server answers many of them with one packet. Writes of
+// other keys may pass it.
 type group struct {
 	first, last *Call
 	count       int
 	verb        protocol.Op
-	opened      uint64
+	filter      [filterWords]uint64 // which keys may be in it, by their hashes
 }
 
-// Get puts a call for call.Key into the open group. verb is OpGet or OpGets.
-// now is a number that grows with every call of Get on this loop; GroupSince
-// compares with it.
-func (c *Conn) Get(call *Call, verb protocol.Op, now uint64) {
+const filterWords = 32
+
+// Get puts a call for call.Key, whose hash is given, into the open group. verb
+// is OpGet or OpGets.
+func (c *Conn) Get(call *Call, verb protocol.Op, hash uint64) {
 	g := &c.group
 	if g.count > 0 && (g.verb != verb || g.count >= groupLimit) {
 		c.CloseGroup()
 	}
+	g.filter[hash>>6%filterWords] |= 1 << (hash % 64)
 	call.next = nil
 	if g.count == 0 {
-		g.first, g.verb, g.opened = call, verb, now
+		g.first, g.verb = call, verb
 	} else {
 		g.last.next = call
 	}
@@ -31,13 +34,16 @@ func (c *Conn) Get(call *Call, verb protocol.Op, now uint64) {
 	g.count++
 }
 
-// GroupSince tells whether the open group may hold a call that joined when
-// Get was given the number joined.
-func (c *Conn) GroupSince(joined uint64) bool { return c.group.count > 0 && joined >= c.group.opened }
+// Asks tells whether the open group may hold a key with this hash. A write of
+// that key comes after CloseGroup.
+func (c *Conn) Asks(hash uint64) bool {
+	return c.group.count > 0 && c.group.filter[hash>>6%filterWords]&(1<<(hash%64)) != 0
+}
 
-// CloseGroup turns the open group into a request behind all others. A write
-// of a client that has a key in the group must come after it.
+// CloseGroup turns the open group into a request behind all others, the open
+// run of sets included.
 func (c *Conn) CloseGroup() {
+	c.closeRun()
 	g := &c.group
 	if g.count == 0 {
 		return

@@ -94,8 +94,7 @@ func (p *Prober) attempt(ctx context.Context) {
 		p.Report(s, err)
 		return
 	}
-	number := strings.TrimPrefix(version, "VERSION ")
-	s.version.Store(&number)
+	s.setVersion(strings.TrimPrefix(version, "VERSION "))
 	for ctx.Err() == nil {
 		s.answered.CompareAndSwap(0, time.Now().UnixNano())
 		word := s.word.Load()

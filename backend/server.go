@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"fmt"
 	"net/netip"
 	"sync/atomic"
 )
@@ -36,6 +37,8 @@ type Server struct {
 	seen     []atomic.Uint64 // per loop, the last epoch that its Conn has seen
 	draining atomic.Int32    // abandoned connections that may still be worked off
 	answered atomic.Int64    // when the prober last got an answer since it went down, Unix nanoseconds
+	modern   atomic.Bool     // its version has quiet meta sets
+	noRuns   atomic.Bool     // a set in a run failed
 	failures atomic.Int32    // unanswered reads in a row
 	changed  func(*Server, Change)
 	kick     chan struct{}
@@ -76,6 +79,17 @@ func (s *Server) Version() string {
 	}
 	return ""
 }
+
+// setVersion notes what the server told.
+func (s *Server) setVersion(version string) {
+	s.version.Store(&version)
+	var major, minor, patch int
+	_, err := fmt.Sscanf(version, "%d.%d.%d", &major, &minor, &patch)
+	s.modern.Store(err == nil && (major > 1 || minor > 6 || minor == 6 && patch >= 14))
+}
+
+// takesRuns tells whether sets may be sent in runs; see run.
+func (s *Server) takesRuns() bool { return s.modern.Load() && !s.noRuns.Load() }
 
 // TakeOut makes a server that is up down, or dirty when it may have missed a
 // write. One that is down already becomes dirty when missed is true. The

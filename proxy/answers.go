@@ -67,6 +67,9 @@ func (w *worker) replyBlock(r *request, block []byte, keep bool) {
 	}
 	if r.w == r.home {
 		r.done = true
+		if s := r.session; s != nil {
+			s.stored += len(block)
+		}
 	}
 }
 
@@ -91,6 +94,7 @@ func (s *session) writeStored(r *request) {
 			s.failure = append([]byte(nil), r.answer...)
 		}
 	} else {
+		s.stored -= len(r.answer)
 		s.writeBlock(r.answer, r.kept)
 	}
 	s.endGet(r)

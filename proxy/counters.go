@@ -2,18 +2,18 @@ package proxy
 
 // counters are what one worker counts for stats. Only its loop touches them.
 type counters struct {
-	requests, invalid                    uint64
-	getKeys, getHits, getMisses          uint64
-	sets, flushes                        uint64
-	touches, touchHits, touchMisses      uint64
-	deleteHits, deleteMisses             uint64
-	incrHits, incrMisses                 uint64
-	decrHits, decrMisses                 uint64
-	casHits, casMisses, casBadval        uint64
-	bytesIn, bytesOut                    uint64
-	idleKicks, shed                      uint64
-	mirrored, repairs, failovers         uint64
-	handovers, serverErrors, unreachable uint64
+	requests, invalid                               uint64
+	getKeys, getHits, getMisses                     uint64
+	sets, flushes                                   uint64
+	touches, touchHits, touchMisses                 uint64
+	deleteHits, deleteMisses                        uint64
+	incrHits, incrMisses                            uint64
+	decrHits, decrMisses                            uint64
+	casHits, casMisses, casBadval                   uint64
+	bytesIn, bytesOut                               uint64
+	idleKicks, shed                                 uint64
+	mirrored, repairs, failovers                    uint64
+	postponed, handovers, serverErrors, unreachable uint64
 }
 
 // add sums up the counters of several workers.
@@ -30,7 +30,7 @@ func (c *counters) add(o *counters) {
 		{&c.bytesIn, &o.bytesIn}, {&c.bytesOut, &o.bytesOut},
 		{&c.idleKicks, &o.idleKicks}, {&c.shed, &o.shed},
 		{&c.mirrored, &o.mirrored}, {&c.repairs, &o.repairs}, {&c.failovers, &o.failovers},
-		{&c.handovers, &o.handovers}, {&c.serverErrors, &o.serverErrors}, {&c.unreachable, &o.unreachable},
+		{&c.postponed, &o.postponed}, {&c.handovers, &o.handovers}, {&c.serverErrors, &o.serverErrors}, {&c.unreachable, &o.unreachable},
 	} {
 		*pair[0] += *pair[1]
 	}

@@ -117,6 +117,7 @@ func (w *worker) flushServers(fl *flush) {
 		r.popped = true
 		r.Write = true
 		r.Kind = backend.Line
+		r.Answers = protocol.AnswersTo(protocol.OpFlushAll)
 		r.phase = flushingAll
 		r.primary, r.backup = int32(i), -1
 		r.flush = fl

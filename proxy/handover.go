@@ -13,8 +13,12 @@ func (w *worker) contended(r *request) {
 	w.pass(r)
 }
 
-// goOn tries the write that the client waits with, once it is the first.
+// goOn tries the write that the client waits with, once it is the first, and
+// asks again for values that there is room for by now.
 func (s *session) goOn() {
+	if s.postponed > 0 {
+		s.askAgain()
+	}
 	if r := s.turn; r != nil && s.head == r {
 		s.turn = nil
 		s.w.writeRouted(r)

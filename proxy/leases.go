@@ -25,10 +25,11 @@ const (
 
 func newLeases() *leases { return &leases{seed: maphash.MakeSeed()} }
 
-// stripe is the stripe of a key.
-func (l *leases) stripe(key []byte) uint32 {
-	return uint32(maphash.Bytes(l.seed, key)) % stripes
-}
+// hash is the hash of a key, the same on every loop.
+func (l *leases) hash(key []byte) uint64 { return maphash.Bytes(l.seed, key) }
+
+// stripeOf is the stripe of a key with this hash.
+func stripeOf(hash uint64) uint32 { return uint32(hash>>32) % stripes }
 
 // take leases the stripe to a worker, once more if it has it already. It
 // returns false when another worker has it.

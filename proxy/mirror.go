@@ -11,8 +11,8 @@ import (
 // which it ran the writes, the backup gets them in that order.
 func (w *worker) confirmed(r *request, line []byte, kind protocol.Answer, number uint64) {
 	w.count(r, kind)
-	if r.refused {
-		line = tooLargeLine
+	if r.refusal != nil {
+		line = r.refusal
 	}
 	mirrored := false
 	if effect := effectOf(r.op, kind); effect != protocol.OpNone && r.backup >= 0 && !r.onTwin {

@@ -179,7 +179,7 @@ func (s *session) tooLarge(r *protocol.Request) {
 	}
 	q := s.order(r, r.Key)
 	q.op = protocol.OpDelete
-	q.refused = true
+	q.refusal = tooLargeLine
 	q.quiet = len(r.Reply) == 0
 	s.w.write(q)
 }

@@ -39,10 +39,11 @@ type request struct {
 	done    bool     // the answer is there, or will never be asked for
 	popped  bool     // the session is done with the request
 	settled bool     // the servers are done with it
+	later   bool     // waits for room for its answer; then it is asked again
 	away    bool     // counted among the session's requests that another loop runs
 	ends    bool     // the last key of a get
 	quiet   bool     // noreply
-	refused bool     // a set too large: its key is deleted, its client told so
+	refusal []byte   // a set that failed: its key is deleted, its client told so
 
 	op      protocol.Op
 	phase   phase
@@ -53,6 +54,7 @@ type request struct {
 	tries   uint8
 	primary int32 // index of the server; -1: none
 	backup  int32
+	hash    uint64
 	stripe  uint32
 
 	flags  uint32
@@ -141,10 +143,13 @@ func (r *request) Answered(line []byte, kind protocol.Answer, number uint64) {
 // Found is told a VALUE block (backend.Receiver).
 func (r *request) Found(block []byte, _ *protocol.ValueHeader, keep bool) {
 	w := r.w
-	w.stats.getHits++
 	if r.w == r.home && r.session != nil {
 		r.session.sawAnswer(len(block))
+		if r.session.postpone(r) {
+			return
+		}
 	}
+	w.stats.getHits++
 	mirrored := r.Write && w.mirrorTouch(r)
 	w.replyBlock(r, block, keep)
 	if !mirrored {
@@ -158,4 +163,18 @@ func (r *request) Missed() {
 	w.stats.getMisses++
 	w.replyBlock(r, nil, false)
 	w.settle(r)
+}
+
+// Uncertain is told that this set, or one sent with it, failed
+// (backend.Receiver). As memcached does with a set that fails, it leaves
+// nothing old behind, wherever it ran.
+func (r *request) Uncertain(line []byte) {
+	w := r.w
+	if r.phase == mirroring {
+		w.mirrored(r, protocol.ServerError, 0)
+		return
+	}
+	r.op = protocol.OpDelete
+	r.refusal = append([]byte(nil), line...)
+	w.runWrite(r)
 }

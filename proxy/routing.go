@@ -38,6 +38,7 @@ func (p *pools) find(key []byte) (primary, backup int32) {
 }
 
 func (w *worker) route(r *request) {
+	r.hash = w.p.leases.hash(r.key())
 	r.primary, r.backup = w.p.pools.find(r.key())
 }
 
@@ -53,7 +54,7 @@ func (w *worker) read(r *request) {
 		b := w.conns[r.backup]
 		if b.Sync() == backend.Up {
 			// What the client knows may still be on its way to the backup.
-			r.stripe = w.p.leases.stripe(r.key())
+			r.stripe = stripeOf(r.hash)
 			if holder := w.p.leases.holder(r.stripe); holder >= 0 && holder != w.index {
 				w.handOver(r)
 				return
@@ -67,12 +68,8 @@ func (w *worker) read(r *request) {
 
 // ask joins the open get of a connection.
 func (w *worker) ask(c *backend.Conn, r *request) {
-	w.joins++
-	if r.w == r.home && r.session != nil {
-		r.session.joined = w.joins
-	}
 	r.phase = atServer
-	c.Get(&r.Call, r.op, w.joins)
+	c.Get(&r.Call, r.op, r.hash)
 }
 
 // write begins a write: it needs the lease of its stripe when there is a
@@ -90,7 +87,7 @@ func (w *worker) write(r *request) {
 
 func (w *worker) writeRouted(r *request) {
 	if r.backup >= 0 && !r.leased {
-		r.stripe = w.p.leases.stripe(r.key())
+		r.stripe = stripeOf(r.hash)
 		if !w.p.leases.take(r.stripe, w.index) {
 			w.contended(r)
 			return
@@ -134,11 +131,6 @@ func (w *worker) runWrite(r *request) {
 
 // send puts the client's command on a connection.
 func (w *worker) send(c *backend.Conn, r *request) {
-	if r.w == r.home {
-		if s := r.session; s != nil && c.GroupSince(s.joined) {
-			c.CloseGroup() // the client's own gets came first
-		}
-	}
 	r.phase = atServer
 	w.command(c, r, r.op)
 	w.crowd(r, c)
@@ -146,11 +138,19 @@ func (w *worker) send(c *backend.Conn, r *request) {
 
 // command writes r as a command of the given kind and queues it.
 func (w *worker) command(c *backend.Conn, r *request, op protocol.Op) {
+	if c.Asks(r.hash) {
+		c.CloseGroup() // the gets of this key came first
+	}
+	if op == protocol.OpSet {
+		c.Set(&r.Call)
+		return
+	}
 	r.Kind = backend.Line
+	r.Answers = protocol.AnswersTo(op)
 	key := r.key()
 	b := c.Begin(len(key) + 96)
 	switch op {
-	case protocol.OpSet, protocol.OpAdd, protocol.OpReplace, protocol.OpAppend, protocol.OpPrepend, protocol.OpCas:
+	case protocol.OpAdd, protocol.OpReplace, protocol.OpAppend, protocol.OpPrepend, protocol.OpCas:
 		value := r.value()
 		b = protocol.AppendStorage(b, op, key, r.flags, r.expiry, len(value)-len(lineEnd), r.number)
 		c.End(b)
@@ -174,6 +174,18 @@ func (w *worker) command(c *backend.Conn, r *request, op protocol.Op) {
 	c.End(b)
 	c.Queue(&r.Call)
 }
+
+// SetHeader describes the request as a plain set (backend.Receiver).
+func (r *request) SetHeader(dst []byte, quiet bool) []byte {
+	size := len(r.value()) - len(lineEnd)
+	if quiet {
+		return protocol.AppendQuietSet(dst, r.key(), r.flags, r.expiry, size)
+	}
+	return protocol.AppendStorage(dst, protocol.OpSet, r.key(), r.flags, r.expiry, size, 0)
+}
+
+// SetValue is the value with its line end (backend.Receiver).
+func (r *request) SetValue() []byte { return r.value() }
 
 // unreachable answers a request whose servers are all out.
 func (w *worker) unreachable(r *request) {

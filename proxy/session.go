@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	windowBytes  = 1 << 20  // answers that one client may have under way, by their usual size
-	windowLeast  = 4        // requests
-	windowMost   = 128      // requests
-	windowStart  = 16 << 10 // bytes that an answer is taken to have before the first came
+	windowBytes  = 1 << 20                   // answers that one client may have under way, by their usual size
+	windowLeast  = 4                         // requests
+	windowMost   = 128                       // requests
+	windowStart  = windowBytes / windowLeast // bytes that an answer is taken to have before the first came
 	outputLimit  = 256 << 10
 	ownBuffer    = 32 << 10 // a request longer than this is read into a buffer of its own
 	inputPerTurn = 1 << 20  // bytes that one client may send before others get their turn
@@ -43,8 +43,9 @@ type session struct {
 	turn       *request // goes to another loop once it is the head
 	away       int      // reads that another loop runs
 	failure    []byte   // of a key of the get that is being answered
-	joined     uint64   // when this client last joined a group; see backend.Conn.Get
 	usual      int      // bytes of an answer
+	stored     int      // bytes of answers that came before their turn
+	postponed  int      // gets to ask again when there is room for the answer
 
 	out engine.Output
 
@@ -85,7 +86,7 @@ func (s *session) blocked() bool {
 			return true
 		}
 	}
-	return s.closed || s.leaving || s.parked != nil || s.away > 0 || s.out.Len() >= outputLimit || s.waitRoom != nil ||
+	return s.closed || s.leaving || s.parked != nil || s.away > 0 || s.postponed > 0 || s.out.Len() >= outputLimit || s.waitRoom != nil ||
 		s.w.frozen && s.keys == 0 // a get that has begun is ended
 }
 
@@ -94,7 +95,7 @@ func (s *session) sawAnswer(size int) {
 	if size > s.usual {
 		s.usual = size
 	} else {
-		s.usual -= (s.usual - size) >> 4
+		s.usual = max(size, s.usual/2)
 	}
 }
 
@@ -104,9 +105,9 @@ func (s *session) advance() {
 	budget := inputPerTurn
 	for !s.blocked() {
 		if len(s.in) > 0 && !s.incomplete() {
-			before := len(s.in)
-			s.keep(s.in, s.parse(s.in))
-			if len(s.in) != before {
+			data := s.in // a large value may take the buffer over
+			s.keep(data, s.parse(data))
+			if len(s.in) != len(data) {
 				continue
 			}
 		}
@@ -272,7 +273,7 @@ func (s *session) finish() {
 			return
 		}
 	}
-	if !s.blocked() && (s.readable && !s.ended || len(s.in) > 0 && !s.incomplete()) {
+	if s.postponed > 0 && s.out.Len() < outputLimit/2 || !s.blocked() && (s.readable && !s.ended || len(s.in) > 0 && !s.incomplete()) {
 		s.wake() // there is room again
 		return
 	}

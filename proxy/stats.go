@@ -166,6 +166,7 @@ func (q *statsQuery) general() {
 	q.stat("magent_mirrored", c.mirrored)
 	q.stat("magent_mirror_repairs", c.repairs)
 	q.stat("magent_failovers", c.failovers)
+	q.stat("magent_postponed_values", c.postponed)
 	q.stat("magent_handovers", c.handovers)
 	q.stat("magent_server_errors", c.serverErrors)
 	q.stat("magent_unreachable", c.unreachable)

@@ -24,6 +24,7 @@ type handedClient struct {
 	ID      uint64
 	From    netip.AddrPort
 	Input   []byte // read and not yet parsed
+	Output  []byte // not yet sent
 	Skip    int64  // bytes still to be thrown away
 	Text    bool
 	Ended   bool
@@ -82,7 +83,8 @@ func (w *worker) handClients() []handedClient {
 	var list []handedClient
 	w.sessions.Each(func(s *session) {
 		list = append(list, handedClient{
-			FD: s.fd, ID: s.ID, From: s.From, Input: append([]byte(nil), s.in...), Skip: s.skip,
+			FD: s.fd, ID: s.ID, From: s.From, Skip: s.skip,
+			Input: append([]byte(nil), s.in...), Output: s.out.Bytes(),
 			Text: s.text, Ended: s.ended, Leaving: s.leaving,
 		})
 	})
@@ -131,6 +133,7 @@ func (p *Proxy) Adopt(state []byte) error {
 			s := w.addSession(c.FD, conntrack.Client{ID: c.ID, From: c.From})
 			s.in = append(w.loop.Pool.Buffer(max(len(c.Input), 1)), c.Input...)
 			w.held += int64(cap(s.in))
+			s.out.Write(&w.loop.Pool, c.Output)
 			s.skip, s.text, s.ended, s.leaving = c.Skip, c.Text, c.Ended, c.Leaving
 			s.readable = true // what came meanwhile
 			s.wake()

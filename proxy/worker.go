@@ -39,7 +39,6 @@ type worker struct {
 	freeCount int
 	request   protocol.Request // being parsed
 	line      []byte           // an answer being made
-	joins     uint64
 
 	writes  int        // in flight, until mirrored
 	pausing bool       // a flush_all lets writes end
@@ -309,7 +308,8 @@ func (w *worker) checkQuiet() {
 	}
 	busy := false
 	w.sessions.Each(func(s *session) {
-		busy = busy || s.inFlight > 0 || s.out.Len() > 0 || s.keys > 0
+		// An upgrade hands on what a client has not read.
+		busy = busy || s.inFlight > 0 || s.keys > 0 || s.out.Len() > 0 && !w.frozen
 	})
 	if busy {
 		return

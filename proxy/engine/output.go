@@ -153,6 +153,15 @@ func (o *Output) count(p *Pool, n int) {
 	p.Held += int64(n)
 }
 
+// Bytes returns a copy of what waits.
+func (o *Output) Bytes() []byte {
+	b := make([]byte, 0, o.size)
+	for c := o.head; c != nil; c = c.next {
+		b = append(b, c.buf[c.from:]...)
+	}
+	return b
+}
+
 // Drop forgets what waits.
 func (o *Output) Drop(p *Pool) {
 	for c := o.head; c != nil; {

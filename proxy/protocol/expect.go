@@ -1,0 +1,41 @@
+package protocol
+
+// Answers is a set of kinds of answers.
+type Answers uint32
+
+// Has tells whether the set holds a kind.
+func (a Answers) Has(kind Answer) bool { return a&(1<<kind) != 0 }
+
+func answers(kinds ...Answer) Answers {
+	var a Answers
+	for _, k := range kinds {
+		a |= 1 << k
+	}
+	return a
+}
+
+var (
+	storageAnswers = answers(Stored, NotStored, Exists, NotFound)
+	deleteAnswers  = answers(Deleted, NotFound)
+	arithAnswers   = answers(Number, NotFound)
+	touchAnswers   = answers(Touched, NotFound)
+	flushAnswers   = answers(OK)
+)
+
+// AnswersTo is what a server may answer to an operation in one line, errors
+// not counted (protocol.txt).
+func AnswersTo(op Op) Answers {
+	switch op {
+	case OpSet, OpAdd, OpReplace, OpAppend, OpPrepend, OpCas:
+		return storageAnswers
+	case OpDelete:
+		return deleteAnswers
+	case OpIncr, OpDecr:
+		return arithAnswers
+	case OpTouch:
+		return touchAnswers
+	case OpFlushAll:
+		return flushAnswers
+	}
+	return 0
+}

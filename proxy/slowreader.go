@@ -1,0 +1,55 @@
+package proxy
+
+import (
+	"magent/proxy/protocol"
+)
+
+// A client may ask for more than it reads. What is asked for before the size
+// of its answers is known can be far more than the proxy should hold; so a
+// value that finds no room is thrown away, and asked for again when the client
+// has read what it was sent.
+
+// postpone tells whether the answer to r, which has come, has to be thrown
+// away and asked for again.
+func (s *session) postpone(r *request) bool {
+	limit := outputLimit
+	if s.w.Held() > s.w.p.memoryPerWorker.Load()/2 {
+		limit = 1 // memory is short: whoever has something to read waits
+	}
+	if s.out.Len()+s.stored < limit || r.op != protocol.OpGet && r.op != protocol.OpGets {
+		return false
+	}
+	// Asked again it would see what this client wrote later.
+	for q := r.after; q != nil; q = q.after {
+		if q.Write || q.op == protocol.OpFlushAll {
+			return false
+		}
+	}
+	r.later = true
+	r.tries = 0
+	s.postponed++
+	s.w.stats.postponed++
+	s.wake()
+	return true
+}
+
+// askAgain asks for as many postponed values as there is room for, the first
+// ones first.
+func (s *session) askAgain() {
+	room := outputLimit - s.out.Len() - s.stored
+	if room < outputLimit/2 {
+		return
+	}
+	for r := s.head; r != nil && s.postponed > 0 && room > 0; r = r.after {
+		if r.done {
+			continue
+		}
+		room -= s.usual
+		if !r.later {
+			continue // it is under way
+		}
+		r.later = false
+		s.postponed--
+		s.w.read(r)
+	}
+}
