@@ -20,7 +20,7 @@ const (
 	// detachedVariable marks the process that goes on in the background.
 	detachedVariable = "MAGENT_DETACHED"
 	// detachWait bounds the wait for it to serve.
-	detachWait = 5 * time.Second
+	detachWait = 10 * time.Second
 	// readyByte is what it writes, after any warnings, once it serves.
 	readyByte = 0
 	// processName is what ps, pgrep and pidof find, whatever the file is called.

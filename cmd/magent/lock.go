@@ -14,14 +14,25 @@ import (
 )
 
 const (
-	// lockWait bounds the wait for another magent that holds a lock to say that
-	// it serves. keepalived takes a script that runs for two seconds as failed.
-	lockWait = 1500 * time.Millisecond
 	// lockRetry is the pause before a lock is tried again whose holder ended.
 	lockRetry = 2 * time.Millisecond
 	// lockAnswerTime bounds the time for which one who asks is waited for.
 	lockAnswerTime = 100 * time.Millisecond
 )
+
+// patience says how long a launch waits for a magent that holds a lock to say
+// that it serves.
+type patience struct {
+	answer time.Time // for one that listens: if it does not answer, it hangs
+	start  time.Time // for one that does not listen yet
+}
+
+// newPatience is what a launch has from now on. keepalived takes a script that
+// runs for two seconds for failed, and a script may do more than launch magent.
+func newPatience() patience {
+	now := time.Now()
+	return patience{answer: now.Add(time.Second), start: now.Add(4 * time.Second)}
+}
 
 // occupant is the magent that holds the lock of an endpoint.
 type occupant struct {
@@ -46,14 +57,14 @@ type heldName struct {
 
 // claim takes the locks of all endpoints. Endpoints that another magent has, or
 // is about to have, are returned instead; then nothing is held.
-func claim(endpoints []endpoint, until time.Time) (*lock, []occupant, error) {
+func claim(endpoints []endpoint, p patience) (*lock, []occupant, error) {
 	l := &lock{serving: make(chan struct{}), stopped: make(chan struct{})}
 	var taken []occupant
 	for _, e := range endpoints {
 		if e.lockName() == "" {
 			continue
 		}
-		o, err := l.add(e, until)
+		o, err := l.add(e, p)
 		if err != nil {
 			l.close()
 			return nil, nil, err
@@ -70,7 +81,7 @@ func claim(endpoints []endpoint, until time.Time) (*lock, []occupant, error) {
 }
 
 // add takes the lock of one endpoint, or returns who has it.
-func (l *lock) add(e endpoint, until time.Time) (*occupant, error) {
+func (l *lock) add(e endpoint, p patience) (*occupant, error) {
 	name := e.lockName()
 	for {
 		listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
@@ -81,10 +92,10 @@ func (l *lock) add(e endpoint, until time.Time) (*occupant, error) {
 		if !errors.Is(err, unix.EADDRINUSE) {
 			return nil, fmt.Errorf("cannot take the lock %s: %w", name, err)
 		}
-		if o := ask(e, until); o != nil {
+		if o := ask(e, p); o != nil {
 			return o, nil
 		}
-		if time.Now().After(until) {
+		if time.Now().After(p.start) {
 			return nil, fmt.Errorf("cannot take the lock %s: another program keeps taking and leaving it: stop that program", name)
 		}
 		time.Sleep(lockRetry)
@@ -174,25 +185,25 @@ func adoptLock(names []string, fds []int) (*lock, error) {
 
 // survey asks who serves each endpoint already, itself or by listening on all
 // addresses.
-func survey(endpoints []endpoint, until time.Time) []occupant {
+func survey(endpoints []endpoint, p patience) []occupant {
 	var taken []occupant
 	for _, e := range endpoints {
-		if o := askFor(e, until); o != nil {
+		if o := askFor(e, p); o != nil {
 			taken = append(taken, *o)
 		}
 	}
 	return taken
 }
 
-func askFor(e endpoint, until time.Time) *occupant {
+func askFor(e endpoint, p patience) *occupant {
 	if e.lockName() == "" {
 		return nil
 	}
-	if o := ask(e, until); o != nil {
+	if o := ask(e, p); o != nil {
 		return o
 	}
 	for _, wider := range e.covers() {
-		if o := ask(wider, until); o != nil {
+		if o := ask(wider, p); o != nil {
 			o.endpoint = e
 			return o
 		}
@@ -202,7 +213,7 @@ func askFor(e endpoint, until time.Time) *occupant {
 
 // ask connects to the lock of an endpoint and waits for the answer of its
 // holder. It returns nil when nobody holds it, or whoever held it is gone.
-func ask(e endpoint, until time.Time) *occupant {
+func ask(e endpoint, p patience) *occupant {
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: e.lockName(), Net: "unix"})
 	if err != nil {
 		if errors.Is(err, unix.EAGAIN) {
@@ -213,10 +224,10 @@ func ask(e endpoint, until time.Time) *occupant {
 	}
 	defer conn.Close()
 	o := &occupant{endpoint: e, pid: peer(conn)}
-	if conn.SetReadDeadline(until) != nil {
-		return nil
+	line, err := readLine(conn, p.answer)
+	if errors.Is(err, os.ErrDeadlineExceeded) && !listens(e) {
+		line, err = readLine(conn, p.start)
 	}
-	line, err := bufio.NewReader(conn).ReadString('\n')
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		o.silent = true
@@ -226,6 +237,14 @@ func ask(e endpoint, until time.Time) *occupant {
 		o.silent = true
 	}
 	return o
+}
+
+// readLine reads one line, which comes in one piece if it comes.
+func readLine(conn *net.UnixConn, deadline time.Time) (string, error) {
+	if err := conn.SetReadDeadline(deadline); err != nil {
+		return "", err
+	}
+	return bufio.NewReader(conn).ReadString('\n')
 }
 
 // peer returns the process that bound the socket at the other end, 0 when that

@@ -16,10 +16,15 @@ func someEndpoint(t *testing.T) endpoint {
 	return endpoint{network: "unix", address: t.TempDir() + fmt.Sprintf("/%d", os.Getpid())}
 }
 
+// patient is more than any test takes.
+func patient() patience {
+	return patience{time.Now().Add(time.Minute), time.Now().Add(time.Minute)}
+}
+
 // claimed takes locks that have to be free, until the test ends.
 func claimed(t *testing.T, endpoints ...endpoint) *lock {
 	t.Helper()
-	l, taken, err := claim(endpoints, time.Now().Add(time.Minute))
+	l, taken, err := claim(endpoints, patient())
 	if err != nil || l == nil {
 		t.Fatalf("taken %v, error %v", taken, err)
 	}
@@ -30,13 +35,13 @@ func claimed(t *testing.T, endpoints ...endpoint) *lock {
 // promise: L3
 func TestLockIsTakenOnce(t *testing.T) {
 	e, other := someEndpoint(t), someEndpoint(t)
-	if o := ask(e, time.Now().Add(time.Minute)); o != nil {
+	if o := ask(e, patient()); o != nil {
 		t.Fatalf("before anyone has it: %+v", o)
 	}
 	l := claimed(t, e)
 	l.serve()
 	for _, second := range [][]endpoint{{e}, {other, e}, {e, other}} {
-		got, taken, err := claim(second, time.Now().Add(time.Minute))
+		got, taken, err := claim(second, patient())
 		if err != nil || got != nil || len(taken) != 1 || taken[0].pid != os.Getpid() || taken[0].silent || !taken[0].endpoint.same(e) {
 			t.Errorf("a second claim: lock %v, taken %+v, error %v", got, taken, err)
 		}
@@ -48,14 +53,14 @@ func TestLockIsTakenOnce(t *testing.T) {
 // promise: L3
 func TestLockIsFreeWhenItsHolderIsGone(t *testing.T) {
 	e := someEndpoint(t)
-	l, _, err := claim([]endpoint{e}, time.Now().Add(time.Minute))
+	l, _, err := claim([]endpoint{e}, patient())
 	if err != nil {
 		t.Fatal(err)
 	}
 	// One who waits for a holder that gives up takes the lock itself.
 	result := make(chan *lock)
 	go func() {
-		second, _, _ := claim([]endpoint{e}, time.Now().Add(time.Minute))
+		second, _, _ := claim([]endpoint{e}, patient())
 		result <- second
 	}()
 	l.close()
@@ -71,7 +76,7 @@ func TestLockWaitsUntilItsHolderServes(t *testing.T) {
 	e := someEndpoint(t)
 	l := claimed(t, e)
 	answer := make(chan *occupant)
-	go func() { answer <- ask(e, time.Now().Add(time.Minute)) }()
+	go func() { answer <- ask(e, patient()) }()
 	l.serve()
 	if o := <-answer; o == nil || o.silent || o.pid != os.Getpid() {
 		t.Errorf("the answer is %+v", o)
@@ -82,7 +87,7 @@ func TestLockWaitsUntilItsHolderServes(t *testing.T) {
 func TestSilentHolder(t *testing.T) {
 	e := someEndpoint(t)
 	claimed(t, e) // and does not serve
-	o := ask(e, time.Now().Add(20*time.Millisecond))
+	o := ask(e, patience{time.Now().Add(20 * time.Millisecond), time.Now().Add(40 * time.Millisecond)})
 	if o == nil || !o.silent || o.pid != os.Getpid() {
 		t.Fatalf("the answer is %+v", o)
 	}
@@ -98,6 +103,11 @@ func TestSilentHolder(t *testing.T) {
 	if err := servedBy([]endpoint{e}, []occupant{*o}); err != nil {
 		t.Errorf("a holder that listens but hangs: %v", err)
 	}
+	// One that listens is not given the time of one that starts.
+	o = ask(e, patience{time.Now().Add(20 * time.Millisecond), time.Now().Add(time.Hour)})
+	if o == nil || !o.silent {
+		t.Errorf("the answer is %+v", o)
+	}
 }
 
 // promise: L3
@@ -111,7 +121,7 @@ func TestManyClaimsAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range claims {
 		wg.Go(func() {
-			l, taken, err := claim([]endpoint{a, b}, time.Now().Add(time.Minute))
+			l, taken, err := claim([]endpoint{a, b}, patient())
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -158,7 +168,7 @@ func TestOneWhoServesAllAddressesServesEach(t *testing.T) {
 	port := listener.Addr().(*net.TCPAddr).Port
 	claimed(t, endpoint{network: "tcp", address: fmt.Sprintf("0.0.0.0:%d", port)}).serve()
 	narrow := endpoint{network: "tcp", address: fmt.Sprintf("10.66.77.88:%d", port)}
-	taken := survey([]endpoint{narrow}, time.Now().Add(time.Minute))
+	taken := survey([]endpoint{narrow}, patient())
 	if len(taken) != 1 || !taken[0].endpoint.same(narrow) {
 		t.Errorf("%+v", taken)
 	}
@@ -178,7 +188,7 @@ func TestLockIsHandedOver(t *testing.T) {
 	}
 	defer next.close()
 	next.serve()
-	if o := ask(e, time.Now().Add(time.Minute)); o == nil || o.silent {
+	if o := ask(e, patient()); o == nil || o.silent {
 		t.Errorf("the answer is %+v", o)
 	}
 }

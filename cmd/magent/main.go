@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"time"
 
 	"github.com/rs/zerolog"
 
@@ -86,7 +85,7 @@ func launch(arguments []string, stdout, stderr *os.File) (int, error) {
 	}
 	if !detached {
 		// The common case of a script that launches magent every two seconds.
-		if taken := survey(where, time.Now().Add(lockWait)); len(taken) > 0 {
+		if taken := survey(where, newPatience()); len(taken) > 0 {
 			if err := servedBy(where, taken); err != nil {
 				return 1, err
 			}

@@ -110,7 +110,7 @@ func (srv *server) prepare() error {
 // start takes the locks, listens, gives up privileges and serves. It returns
 // errServedAlready when another magent has all of the endpoints.
 func (srv *server) start(id identity) error {
-	lock, taken, err := claim(srv.endpoints, time.Now().Add(lockWait))
+	lock, taken, err := claim(srv.endpoints, newPatience())
 	if err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func listenOrAsk(e endpoint, s *settings) (int, *occupant, error) {
 			return fd, nil, err
 		}
 		for _, wider := range e.covers() {
-			if o := ask(wider, until); o != nil {
+			if o := ask(wider, newPatience()); o != nil {
 				o.endpoint = e
 				return -1, o, nil
 			}
@@ -261,7 +261,7 @@ func (srv *server) learnPort(e endpoint, fd int) (endpoint, error) {
 		port = sockaddr.Port
 	}
 	e.address = fmt.Sprintf("%s:%d", strings.TrimSuffix(e.address, ":0"), port)
-	o, err := srv.lock.add(e, time.Now().Add(lockWait))
+	o, err := srv.lock.add(e, newPatience())
 	if err == nil && o != nil {
 		err = fmt.Errorf("process %d holds the lock of %s without listening there: end it with kill %d", o.pid, e.address, o.pid)
 	}
@@ -314,7 +314,7 @@ func (srv *server) removeSocket() {
 // a launch wants, and not only some, which it cannot mend.
 func servedBy(endpoints []endpoint, taken []occupant) error {
 	for _, o := range taken {
-		if o.silent && canSeeListeners() && !findHolder("/proc", o.endpoint).listening {
+		if o.silent && !listens(o.endpoint) {
 			return fmt.Errorf("process %d holds the lock of %s but does not listen there: end it with kill %d and try again", o.pid, o.endpoint.address, o.pid)
 		}
 	}
@@ -329,11 +329,6 @@ func servedBy(endpoints []endpoint, taken []occupant) error {
 		}
 	}
 	return nil
-}
-
-func canSeeListeners() bool {
-	_, err := os.Stat("/proc/net/tcp")
-	return err == nil
 }
 
 // reportServed says, where somebody reads it, who serves already; scripts get

@@ -1,0 +1,73 @@
+package launch
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// promise: L6
+func TestUsageErrors(t *testing.T) {
+	s := newBareSite(t)
+	for _, c := range []struct{ args, want string }{
+		{"", "no server is given: name at least one memcached with -s, for example -s 192.0.2.1:11211"},
+		{"-b 127.0.0.1", "no server is given: name at least one memcached with -s, for example -s 192.0.2.1:11211"},
+		{"-s 127.0.0.1 -x", "unknown flag -x: magent --help lists them all"},
+		{"-s 127.0.0.1 --prot 1", "unknown flag --prot: did you mean --port?"},
+		{"-s 127.0.0.1 -p", "flag -p needs a value: write -p PORT"},
+		{"-s", "flag -s needs a value: write -s HOST[:PORT[:WEIGHT]]"},
+		{"-s 127.0.0.1 -p 0", "magent must listen on tcp or unix domain socket: give -p a port, or -f a path"},
+		{"-s 127.0.0.1 -p abc", `invalid value "abc" for --port: give a whole number from -1 to 65535`},
+		{"-s 127.0.0.1 -l 10.0.0.256", `malformed address "10.0.0.256", given with -l: neither an IP address nor a host name: write ADDRESS or ADDRESS:PORT`},
+		{"-s 127.0.0.1:0", "127.0.0.1:0"},
+		{"-s 127.0.0.1:x", "127.0.0.1:x"},
+		{"-s 127.0.0.1 -b 127.0.0.1:1:y", "127.0.0.1:1:y"},
+		{"-s 127.0.0.1 --distribution modula", `invalid value "modula" for --distribution: choose ketama, magent-ketama or magent-modula`},
+		{"-s 127.0.0.1 12000", `unexpected argument "12000"`},
+		{"--config /nonexistent/magent.toml", "config file /nonexistent/magent.toml: "},
+	} {
+		for _, foreground := range []bool{false, true} {
+			args := strings.Fields(c.args)
+			if foreground {
+				args = append([]string{"-D"}, args...)
+			}
+			r := s.run(args...)
+			if r.code != 1 {
+				t.Errorf("%q: exit code %d, stderr %q", args, r.code, r.stderr)
+				continue
+			}
+			r.oneLine(t, true, c.want)
+		}
+	}
+}
+
+// promise: L6
+func TestMistakeInTheConfigFile(t *testing.T) {
+	s := newBareSite(t)
+	must(t, os.WriteFile(s.path("magent.toml"), []byte("server = \"127.0.0.1\"\nprot = 12000\n"), 0o600))
+	r := s.run("--config", s.path("magent.toml")).wants(t, 1)
+	r.oneLine(t, true, s.path("magent.toml"), `unknown key "prot": did you mean port?`)
+}
+
+// promise: L6
+func TestHelp(t *testing.T) {
+	s := newBareSite(t)
+	for _, spelling := range []string{"-h", "--help", "help", "-p x -h"} {
+		r := s.run(strings.Fields(spelling)...)
+		if r.code != 0 || r.stderr != "" || strings.Count(r.stdout, "\n    magent ") != 3 {
+			t.Errorf("%s: exit code %d, stderr %q, stdout %q", spelling, r.code, r.stderr, r.stdout)
+		}
+	}
+}
+
+// --check says whether the settings are right and starts nothing.
+// promise: L6
+func TestCheck(t *testing.T) {
+	s := newBareSite(t)
+	s.run("--check", "-s", "127.0.0.1", "-p", fmt.Sprint(s.port)).wantsOutput(t, "magent: the settings are right\n")
+	s.run("--check", "-s", "127.0.0.1:x").wants(t, 1).oneLine(t, true, "127.0.0.1:x")
+	if pids := s.processes(); len(pids) != 0 {
+		t.Errorf("left running: %v", pids)
+	}
+}
