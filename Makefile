@@ -17,7 +17,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 # Programs that the checks and the tests call, and the packages they are in.
 # The race detector needs a C compiler.
 COMPILER   := gcc=gcc /usr/include/stdio.h=libc6-dev
-TEST_NEEDS := $(COMPILER) memcached=memcached ip=iproute2 ps=procps unshare=util-linux nc=netcat-openbsd
+TEST_NEEDS := $(COMPILER) memcached=memcached ip=iproute2 ps=procps setpriv=util-linux
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test check lint fuzz bench install uninstall clean go
