@@ -84,7 +84,7 @@ func (c *Conn) closeRun() {
 		call.last = true
 		call.end = c.out.Total()
 	}
-	c.push(r.first, fence, r.count)
+	c.push(r.first, fence, r.count+1)
 }
 
 // newFence returns the call behind a run. It has no owner.

@@ -122,6 +122,7 @@ func (w *worker) flushServers(fl *flush) {
 		r.primary, r.backup = int32(i), -1
 		r.flush = fl
 		fl.parts++
+		c.CloseGroup() // the gets came first
 		b := c.Begin(64)
 		b = protocol.AppendFlushAll(b, fl.delay)
 		c.End(b)

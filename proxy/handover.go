@@ -13,16 +13,18 @@ func (w *worker) contended(r *request) {
 	w.pass(r)
 }
 
-// goOn tries the write that the client waits with, once it is the first, and
-// asks again for values that there is room for by now.
+// goOn tries the write that the client waits with, once it is the first.
 func (s *session) goOn() {
-	if s.postponed > 0 {
-		s.askAgain()
+	r := s.turn
+	if r == nil || s.head != r {
+		return
 	}
-	if r := s.turn; r != nil && s.head == r {
-		s.turn = nil
-		s.w.writeRouted(r)
+	s.turn = nil
+	if s.w.pausing {
+		s.w.delayed = append(s.w.delayed, r)
+		return
 	}
+	s.w.writeRouted(r)
 }
 
 // handOver has another loop run a read. The client's later requests wait.

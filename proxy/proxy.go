@@ -183,6 +183,9 @@ func (p *Proxy) start(listeners []int, adopt func()) error {
 		case <-ctx.Done():
 			return
 		}
+		for _, w := range p.workers {
+			w.loop.Post(engine.TaskFunc(w.thaw))
+		}
 		a.loop.Post(engine.TaskFunc(func() { a.setOpen(true) }))
 	})
 	return nil

@@ -273,7 +273,14 @@ func (s *session) finish() {
 			return
 		}
 	}
-	if s.postponed > 0 && s.out.Len() < outputLimit/2 || !s.blocked() && (s.readable && !s.ended || len(s.in) > 0 && !s.incomplete()) {
+	if s.postponed > 0 {
+		s.askAgain()
+	}
+	if s.turn != nil && s.turn == s.head {
+		s.wake()
+		return
+	}
+	if !s.blocked() && (s.readable && !s.ended || len(s.in) > 0 && !s.incomplete()) {
 		s.wake() // there is room again
 		return
 	}

@@ -16,7 +16,14 @@ func (s *session) postpone(r *request) bool {
 	if s.w.Held() > s.w.p.memoryPerWorker.Load()/2 {
 		limit = 1 // memory is short: whoever has something to read waits
 	}
-	if s.out.Len()+s.stored < limit || r.op != protocol.OpGet && r.op != protocol.OpGets {
+	held := s.out.Len()
+	if r != s.head {
+		held += s.stored
+		if s.postponed > 0 {
+			held = limit // one before it has to come first
+		}
+	}
+	if held < limit || r.op != protocol.OpGet && r.op != protocol.OpGets {
 		return false
 	}
 	// Asked again it would see what this client wrote later.
@@ -34,13 +41,13 @@ func (s *session) postpone(r *request) bool {
 }
 
 // askAgain asks for as many postponed values as there is room for, the first
-// ones first.
+// ones first. The head is always asked for: others wait for it.
 func (s *session) askAgain() {
 	room := outputLimit - s.out.Len() - s.stored
-	if room < outputLimit/2 {
+	if s.out.Len() >= outputLimit/2 {
 		return
 	}
-	for r := s.head; r != nil && s.postponed > 0 && room > 0; r = r.after {
+	for r := s.head; r != nil && s.postponed > 0 && (r == s.head || room > 0); r = r.after {
 		if r.done {
 			continue
 		}

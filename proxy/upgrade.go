@@ -93,11 +93,7 @@ func (w *worker) handClients() []handedClient {
 
 // Thaw goes on after a Freeze that did not end in an upgrade.
 func (p *Proxy) Thaw() error {
-	p.onEach(func(w *worker) {
-		w.frozen = false
-		w.quiet = nil
-		w.sessions.Each((*session).wake)
-	})
+	p.onEach((*worker).thaw)
 	a, err := newAcceptor(p, p.listeners)
 	if err != nil {
 		return fmt.Errorf("cannot accept clients again: %w", err)
@@ -107,6 +103,13 @@ func (p *Proxy) Thaw() error {
 	go a.run(&p.acceptWg)
 	a.loop.Post(engine.TaskFunc(func() { a.setOpen(true) }))
 	return nil
+}
+
+// thaw goes on with the clients.
+func (w *worker) thaw() {
+	w.frozen = false
+	w.quiet = nil
+	w.sessions.Each((*session).wake)
 }
 
 // Adopt is Start for the program behind an upgrade: it serves the listeners
@@ -127,12 +130,17 @@ func (p *Proxy) Adopt(state []byte) error {
 		}
 	}
 	return p.start(h.Listeners, func() {
+		for _, w := range p.workers {
+			w.frozen = true // until the servers have been probed
+		}
 		for i, c := range h.Clients {
 			p.clients.Adopt(c.ID)
 			w := p.workers[i%len(p.workers)]
 			s := w.addSession(c.FD, conntrack.Client{ID: c.ID, From: c.From})
-			s.in = append(w.loop.Pool.Buffer(max(len(c.Input), 1)), c.Input...)
-			w.held += int64(cap(s.in))
+			if len(c.Input) > 0 {
+				s.in = append(w.loop.Pool.Buffer(len(c.Input)), c.Input...)
+				w.held += int64(cap(s.in))
+			}
 			s.out.Write(&w.loop.Pool, c.Output)
 			s.skip, s.text, s.ended, s.leaving = c.Skip, c.Text, c.Ended, c.Leaving
 			s.readable = true // what came meanwhile
