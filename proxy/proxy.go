@@ -49,6 +49,7 @@ type Proxy struct {
 	warnings        warnings
 
 	listeners []int
+	opened    chan struct{} // closed when the first clients are let in
 	cancel    context.CancelFunc
 	wg        sync.WaitGroup // workers and probers
 	acceptWg  sync.WaitGroup
@@ -174,7 +175,9 @@ func (p *Proxy) start(listeners []int, adopt func()) error {
 	p.acceptWg.Add(1)
 	go a.run(&p.acceptWg)
 	probed := p.startProbers(ctx)
+	p.opened = make(chan struct{})
 	p.wg.Go(func() {
+		defer close(p.opened)
 		// A client served before the first probes would be told that no server
 		// is reachable.
 		select {

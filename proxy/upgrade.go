@@ -36,6 +36,7 @@ type handedClient struct {
 // with the descriptors that must stay open for it: listeners and clients. After an error, or
 // when the upgrade does not happen, Thaw goes on as before.
 func (p *Proxy) Freeze() (state []byte, fds []int, err error) {
+	<-p.opened
 	p.stopAccepting(false)
 	quiet := p.eachQuiet(func(w *worker) { w.frozen = true })
 	select {
