@@ -165,7 +165,7 @@ func TestPlainProxyAnswersAsMemcachedDoes(t *testing.T) {
 	t.Parallel()
 	s, direct := harness.StartMemcached(t), harness.StartMemcached(t)
 	m := harness.StartMagent(t, harness.Config{Primaries: []string{s.Addr}, Args: patient})
-	text := conversation(&generator{rng: newRand(t), prefix: "plain:"}, 5000)
+	text := conversation(&generator{rng: newRand(t), prefix: "plain:"}, 2000)
 	sameBytes(t, m.Addr, direct.Addr, text, len(text))
 }
 

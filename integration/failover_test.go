@@ -27,6 +27,7 @@ type ownersRun struct {
 	keys      int // of each client
 	pipelined bool
 	lossy     bool
+	unserved  bool
 	before    int64            // operations of all clients before the event
 	after     int              // operations of each client after it
 	still     time.Duration    // and at least so long after it
@@ -50,7 +51,7 @@ func (r ownersRun) run(t *testing.T, event func()) []*owner {
 		o, err := newOwner(r.addr, strconv.Itoa(i), r.keys, rand.New(rand.NewPCG(seed, uint64(i)))) //nolint:gosec // a small index
 		must(t, err)
 		t.Cleanup(o.close)
-		o.casMayFail, o.lossy = true, r.lossy
+		o.casMayFail, o.lossy, o.unserved = true, r.lossy, r.unserved
 		owners[i] = o
 	}
 	var total atomic.Int64

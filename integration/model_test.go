@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -180,6 +181,8 @@ type owner struct {
 	lossy bool
 	// casMayFail allows EXISTS: a failover lies between gets and cas.
 	casMayFail bool
+	// unserved allows SERVER_ERROR, after which a write may have taken effect or not.
+	unserved bool
 
 	tokens     map[string]uint64
 	unanswered map[string]bool // the last write was noreply: only its own connection sees it for sure
@@ -284,9 +287,14 @@ func (o *owner) pipeline(n int) error {
 // check reads the answer to op and keeps only the states that explain it.
 func (o *owner) check(c *harness.Client, op operation) error {
 	answer, token, err := op.read(c)
+	var other *harness.AnswerError
+	if o.unserved && errors.As(err, &other) {
+		answer, err = other.Line, nil
+	}
 	if err != nil {
 		return fmt.Errorf("%v: %w%s", op, err, o.history(op.key))
 	}
+	failed := o.unserved && (op.quiet || strings.HasPrefix(answer, "SERVER_ERROR "))
 	shown := short(answer)
 	if op.quiet {
 		shown = "(noreply)"
@@ -305,8 +313,11 @@ func (o *owner) check(c *harness.Client, op operation) error {
 	}
 	for _, state := range before {
 		want, next := op.apply(state)
-		if want == answer {
+		if want == answer || failed {
 			keep(next...)
+		}
+		if failed {
+			keep(state)
 		}
 		if o.lossy && op.verb != "delete" && op.verb != "add" && op.verb != "set" && (isAbsent(answer) || op.quiet) {
 			keep(state) // refused where the key was lost, which perhaps its twin still has

@@ -15,7 +15,7 @@ import (
 
 // What may differ between magent and memcached: cas tokens and the version.
 var (
-	tokenPattern   = regexp.MustCompile(`(?m)^(VALUE \S+ \d+ \d+) \d+\r$`)
+	tokenPattern   = regexp.MustCompile(`(?m)^(VALUE [^ ]+ \d+ \d+) \d+\r$`)
 	versionPattern = regexp.MustCompile(`(?m)^VERSION .*\r$`)
 )
 
@@ -96,7 +96,7 @@ func conversation(g *generator, commands int) []byte {
 func TestTenThousandCommandsInOneWrite(t *testing.T) {
 	t.Parallel()
 	rng := newRand(t)
-	for round := range 3 {
+	for round := range 2 {
 		m, direct := startMirrored(t, patient...), harness.StartMemcached(t)
 		text := conversation(&generator{rng: rng, prefix: fmt.Sprintf("w%d:", round)}, 10_000)
 		sameBytes(t, m.Addr, direct.Addr, text, len(text))
@@ -127,7 +127,7 @@ func TestManyServersAnswerAsOne(t *testing.T) {
 	rng := newRand(t)
 	m := startPools(t, 3, 3, patient...)
 	direct := harness.StartMemcached(t)
-	text := conversation(&generator{rng: rng, prefix: "s:"}, 10_000)
+	text := conversation(&generator{rng: rng, prefix: "s:"}, 5000)
 	sameBytes(t, m.Addr, direct.Addr, text, len(text))
 }
 
@@ -297,7 +297,7 @@ func TestVersionIsANumber(t *testing.T) {
 func TestPipelineWithoutLimitOfCount(t *testing.T) {
 	t.Parallel()
 	m := startMirrored(t, patient...)
-	const count = 200_000
+	const count = 60_000
 	c := harness.MustDial(t, m.Addr)
 	must(t, c.Set("k", "0"))
 	go func() {
