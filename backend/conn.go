@@ -267,7 +267,7 @@ func (c *Conn) progressed() {
 // checkProgress is the timer's: a connection whose server has done nothing
 // for too long is given up.
 func (c *Conn) checkProgress() {
-	if c.fd < 0 || c.Waiting() == 0 {
+	if c.fd < 0 || c.head == nil {
 		return
 	}
 	limit := c.limits.Answer

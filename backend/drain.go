@@ -1,6 +1,8 @@
 package backend
 
 import (
+	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,12 +35,12 @@ type drain struct {
 func startDrain(s *Server, loop *engine.Loop, fd int) {
 	d := &drain{server: s, loop: loop, fd: fd}
 	d.timer.Func = d.check
-	s.draining.Add(1)
+	s.drains.add(fd)
 	engine.CloseWrite(fd)
 	if err := loop.Register(fd, d); err != nil {
 		d.fd = -1
+		s.drains.remove(fd)
 		engine.Reset(fd)
-		s.draining.Add(-1)
 		return
 	}
 	loop.Arm(&d.timer, drainCheck)
@@ -68,7 +70,44 @@ func (d *drain) check() {
 func (d *drain) end(close func(int)) {
 	d.loop.Disarm(&d.timer)
 	d.loop.Unregister(d.fd)
+	d.server.drains.remove(d.fd)
 	close(d.fd)
 	d.fd = -1
-	d.server.draining.Add(-1)
+}
+
+// Draining returns the descriptors of the connections that are read to their
+// end. They are not the caller's.
+func (s *Server) Draining() []int { return s.drains.list() }
+
+// AdoptDrain goes on reading a connection that the program before an upgrade
+// had begun to read to its end. The descriptor is the loop's from now on. One
+// that has ended meanwhile is left alone.
+func AdoptDrain(s *Server, loop *engine.Loop, fd int) {
+	if engine.Peer(fd).IsValid() {
+		startDrain(s, loop, fd)
+	}
+}
+
+// drains are the descriptors that are read to their end, on any loop.
+type drains struct {
+	mu  sync.Mutex
+	fds []int
+}
+
+func (d *drains) add(fd int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fds = append(d.fds, fd)
+}
+
+func (d *drains) remove(fd int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fds = slices.DeleteFunc(d.fds, func(other int) bool { return other == fd })
+}
+
+func (d *drains) list() []int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.fds)
 }

@@ -101,7 +101,7 @@ func (p *Prober) attempt(ctx context.Context) {
 		if State(word) == Up {
 			return
 		}
-		if !s.seenByAll(word>>8) || s.draining.Load() > 0 {
+		if !s.seenByAll(word>>8) || len(s.Draining()) > 0 {
 			// Soon over; the server must answer all the while.
 			if !p.rest(ctx) {
 				return

@@ -35,7 +35,7 @@ type Server struct {
 	address  atomic.Pointer[netip.AddrPort]
 	version  atomic.Pointer[string]
 	seen     []atomic.Uint64 // per loop, the last epoch that its Conn has seen
-	draining atomic.Int32    // abandoned connections that may still be worked off
+	drains   drains          // abandoned connections that may still be worked off
 	answered atomic.Int64    // when the prober last got an answer since it went down, Unix nanoseconds
 	modern   atomic.Bool     // its version has quiet meta sets
 	noRuns   atomic.Bool     // a set in a run failed

@@ -10,10 +10,11 @@ import (
 // (backend.Owner). A server that may lack a write from now on is taken out
 // first; only then is anything run without it.
 func (w *worker) ConnFailed(c *backend.Conn, calls *backend.Call, why error) {
-	count, missed := 0, false
+	count, missed, writes := 0, false, false
 	for call := calls; call != nil; call = call.Next() {
 		r := call.Owner.(*request)
 		count++
+		writes = writes || r.Write
 		switch {
 		case r.phase == flushingAll, r.phase == mirroring, r.phase == undoing:
 			missed = true
@@ -24,7 +25,9 @@ func (w *worker) ConnFailed(c *backend.Conn, calls *backend.Call, why error) {
 	late := errors.Is(why, backend.ErrTimeout) || errors.Is(why, backend.ErrProtocol)
 	refused := errors.Is(why, backend.ErrRefused)
 	switch {
-	case missed, refused, late && c.Failed(count):
+	// A late write may still run. It must not do so behind a newer one, so the
+	// server stays out until it has run what it was sent.
+	case missed, refused, late && (writes || c.Failed(count)):
 		c.Server.TakeOut(missed, why.Error())
 	case errors.Is(why, backend.ErrClosed):
 		c.Server.Check()
@@ -49,13 +52,13 @@ func (w *worker) failOver(r *request, late bool, why error) {
 	}
 	r.tries++
 	if !r.Write {
-		switch {
-		case r.tries > 1 || r.backup < 0 && late:
+		twin := r.backup >= 0 && w.conns[r.backup].Sync() == backend.Up
+		if r.tries > 1 || late && !twin {
 			w.broken(r, why)
-		default:
-			w.stats.failovers++
-			w.read(r)
+			return
 		}
+		w.stats.failovers++
+		w.read(r)
 		return
 	}
 	if r.tries == 1 && !r.onTwin && r.backup >= 0 && w.conns[r.backup].Sync() == backend.Up &&

@@ -55,6 +55,12 @@ func (r *request) Run() {
 	case r.phase == returning:
 		w.returned(r)
 	case !r.Write:
+		if !r.moved {
+			// This loop may have writes of the key at the primary: behind them
+			// the primary's answer is never older than what others have seen.
+			r.moved = true
+			r.tries = 0
+		}
 		w.read(r)
 	case w.pausing:
 		w.delayed = append(w.delayed, r)

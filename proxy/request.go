@@ -48,6 +48,7 @@ type request struct {
 	op      protocol.Op
 	phase   phase
 	onTwin  bool // runs on the backup because the primary is out
+	moved   bool // a read that another loop runs
 	leased  bool
 	sent    bool // counted among the writes in flight
 	failed  bool // the answer is an error of ours

@@ -46,7 +46,8 @@ func (w *worker) route(r *request) {
 // failed to answer.
 func (w *worker) read(r *request) {
 	p := w.conns[r.primary]
-	if p.Sync() == backend.Up && (r.tries == 0 || r.backup < 0) {
+	up := p.Sync() == backend.Up
+	if up && r.tries == 0 {
 		w.ask(p, r)
 		return
 	}
@@ -62,6 +63,10 @@ func (w *worker) read(r *request) {
 			w.ask(b, r)
 			return
 		}
+	}
+	if up { // only its connection was lost
+		w.ask(p, r)
+		return
 	}
 	w.unreachable(r)
 }

@@ -47,6 +47,7 @@ func (s *session) askAgain() {
 	if s.out.Len() >= outputLimit/2 {
 		return
 	}
+	ask := s.w.askList[:0]
 	for r := s.head; r != nil && s.postponed > 0 && (r == s.head || room > 0); r = r.after {
 		if r.done {
 			continue
@@ -57,6 +58,11 @@ func (s *session) askAgain() {
 		}
 		r.later = false
 		s.postponed--
+		ask = append(ask, r)
+	}
+	s.w.askList = ask
+	for i, r := range ask { // to ask may answer at once, and change the order
+		ask[i] = nil
 		s.w.read(r)
 	}
 }

@@ -16,7 +16,8 @@ import (
 type handedState struct {
 	Listeners []int
 	Clients   []handedClient
-	Missed    []string // servers that have missed writes
+	Missed    []string         // servers that have missed writes
+	Draining  map[string][]int // by server, connections that are read to their end
 }
 
 type handedClient struct {
@@ -44,7 +45,7 @@ func (p *Proxy) Freeze() (state []byte, fds []int, err error) {
 	case <-time.After(p.options.Load().DrainTimeout):
 		return nil, nil, fmt.Errorf("%w: %v; try again, or raise --drain-timeout", ErrBusy, p.options.Load().DrainTimeout)
 	}
-	h := handedState{Listeners: p.listeners}
+	h := handedState{Listeners: p.listeners, Draining: map[string][]int{}}
 	parts := make([][]handedClient, len(p.workers))
 	p.onEach(func(w *worker) { parts[w.index] = w.handClients() })
 	for _, part := range parts {
@@ -56,6 +57,10 @@ func (p *Proxy) Freeze() (state []byte, fds []int, err error) {
 		}
 	}
 	fds = append(fds, p.listeners...)
+	for _, s := range p.servers {
+		h.Draining[s.Name()] = s.Draining()
+		fds = append(fds, h.Draining[s.Name()]...)
+	}
 	for _, c := range h.Clients {
 		fds = append(fds, c.FD)
 	}
@@ -131,6 +136,11 @@ func (p *Proxy) Adopt(state []byte) error {
 		}
 	}
 	return p.start(h.Listeners, func() {
+		for _, s := range p.servers {
+			for _, fd := range h.Draining[s.Name()] {
+				backend.AdoptDrain(s, p.workers[0].loop, fd)
+			}
+		}
 		for _, w := range p.workers {
 			w.frozen = true // until the servers have been probed
 		}

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	roomLimit     = 8 << 20          // bytes that a server may leave waiting before its clients wait
-	settleRounds  = 8                // of answers that make more requests, in one turn
+	roomLimit     = 8 << 20 // bytes that a server may leave waiting before its clients wait
+	settleRounds  = 8       // of answers that make more requests, in one turn
+	shedPause     = int64(10 * time.Millisecond)
 	idleSweep     = time.Second      // how often silent clients are looked for
 	arrivalWeight = 8                // of the past, in the mean time between requests
 	holdRatio     = 3                // requests that a hold must promise to gather
@@ -32,6 +33,7 @@ type worker struct {
 	sessions conntrack.Set[*session]
 	queued   []*session // to flush, or to go on with, before the turn ends
 	spare    []*session
+	askList  []*request // see session.askAgain
 	waiting  []*session // wait until a server takes more
 	again    bool       // somebody has more to read
 
@@ -45,7 +47,8 @@ type worker struct {
 	delayed []*request // writes held back by it
 	flush   *flush
 
-	held int64 // bytes of input and of large values
+	held     int64 // bytes of input and of large values
+	lastShed int64
 
 	arrived     int   // requests in this turn
 	gap         int64 // mean nanoseconds between requests
@@ -98,7 +101,8 @@ func (w *worker) EndTurn() time.Duration {
 	}
 	w.makeRoom()
 	w.flushSessions()
-	if w.Held() > w.p.memoryPerWorker.Load() {
+	if w.Held() > w.p.memoryPerWorker.Load() && w.loop.Now()-w.lastShed > shedPause {
+		w.lastShed = w.loop.Now()
 		w.shed()
 	}
 	if w.quiet != nil {
