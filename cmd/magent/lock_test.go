@@ -53,17 +53,22 @@ func TestLockIsTakenOnce(t *testing.T) {
 // promise: L3
 func TestLockIsFreeWhenItsHolderIsGone(t *testing.T) {
 	e := someEndpoint(t)
-	l, _, err := claim([]endpoint{e}, patient())
+	holder, err := net.Listen("unix", e.lockName())
 	if err != nil {
 		t.Fatal(err)
 	}
-	// One who waits for a holder that gives up takes the lock itself.
+	// One who waits for a holder that ends before it serves takes the lock itself.
 	result := make(chan *lock)
 	go func() {
 		second, _, _ := claim([]endpoint{e}, patient())
 		result <- second
 	}()
-	l.close()
+	conn, err := holder.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder.Close()
+	conn.Close()
 	if second := <-result; second == nil {
 		t.Error("the lock was not taken over")
 	} else {

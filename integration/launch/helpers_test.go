@@ -324,6 +324,22 @@ func (s *site) signal(pid int, sig syscall.Signal) {
 	must(s, syscall.Kill(pid, sig))
 }
 
+// freeze stops every thread of a process and returns when they stand.
+func (s *site) freeze(pid int) {
+	s.Helper()
+	s.signal(pid, syscall.SIGSTOP)
+	harness.Eventually(s, eventTime, fmt.Sprintf("process %d stands still", pid), func() bool {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+		for _, task := range tasks {
+			status, err := os.ReadFile(task)
+			if err == nil && !strings.Contains(string(status), "State:\tT") {
+				return false
+			}
+		}
+		return len(tasks) > 0
+	})
+}
+
 // oneLine checks that an error is one line with all of the words and, where it
 // concerns the usage, the short usage behind it.
 func (r result) oneLine(t testing.TB, usage bool, words ...string) {

@@ -150,7 +150,7 @@ func TestLaunchWhileItHangs(t *testing.T) {
 	s := newSite(t)
 	s.binary = harness.PlainBinary(t)
 	pid := s.launch()
-	s.signal(pid, syscall.SIGSTOP)
+	s.freeze(pid)
 	r := s.run(s.args()...)
 	if r.code != 0 || r.stdout != "" {
 		t.Errorf("exit code %d, stdout %q", r.code, r.stdout)
@@ -193,6 +193,42 @@ func TestLaunchRightAfterTheEnd(t *testing.T) {
 		s.signal(now, syscall.SIGKILL)
 		s.ends(now)
 	}
+}
+
+// A program called magent that has the port without a lock is either ending,
+// which takes no time, or the C program, which is named.
+// promise: L3
+func TestLaunchWaitsForThePortOfOneThatEnds(t *testing.T) {
+	s := newSite(t)
+	memcached, err := exec.LookPath("memcached")
+	must(t, err)
+	content, err := os.ReadFile(memcached)
+	must(t, err)
+	must(t, os.WriteFile(s.path("magent"), content, 0o755))
+	other := harness.StartProcess(t, "another magent", nil, s.path("magent"), "-u", "root", "-l", s.host, "-p", strconv.Itoa(s.port), "-U", "0")
+	harness.Eventually(t, eventTime, "the other program serves", func() bool { return roundTrip("tcp", s.addr()) == nil })
+	r := s.run(s.args()...).wants(t, 1)
+	r.oneLine(t, false, fmt.Sprintf("%s is in use by magent (pid %d)", s.addr(), other.PID()))
+
+	cmd := exec.Command(s.binary, s.args()...)
+	cmd.Env = append(os.Environ(), s.env...)
+	var launched result
+	var wg sync.WaitGroup
+	wg.Go(func() { launched, err = finish(cmd) })
+	// The launch has its lock and finds the port in use: now that is given up.
+	harness.Eventually(t, eventTime, "the launch has taken its lock", func() bool {
+		conn, err := net.Dial("unix", "@magent/tcp/"+s.addr())
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	other.Kill()
+	wg.Wait()
+	must(t, err)
+	launched.wants(t, 0)
+	s.only()
+	s.serves(s.addr())
 }
 
 // While one magent finishes what is in flight, the next one starts.

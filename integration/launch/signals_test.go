@@ -147,8 +147,13 @@ func TestHangupReadsTheConfigFile(t *testing.T) {
 // promise: L7
 func TestHangupOpensTheLogFileAnew(t *testing.T) {
 	s := newSite(t)
-	// A user that owns the file only, as after a rotation with "create".
 	pid := s.launch("-u", "nobody")
+	s.signal(pid, syscall.SIGHUP)
+	s.logged("settings read")
+	if s.timesLogged("the log file stays the same") != 0 {
+		t.Error("it may not open its own log file")
+	}
+	// A user that owns the file only, as after a rotation with "create".
 	must(t, os.Rename(s.path("log"), s.path("log.1")))
 	must(t, os.WriteFile(s.path("log"), nil, 0o600))
 	must(t, os.Chown(s.path("log"), nobody, nobody))
