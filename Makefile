@@ -48,9 +48,9 @@ lint: go ## run the linters only
 fuzz: go ## run every fuzz target for a minute
 	@.ci/fuzz 60
 
-bench: build ## compare with nutcracker and plain memcached; writes docs/bench/
+bench: build ## compare with nutcracker and plain memcached; writes docs/bench/comparison.md
 	@.ci/packages memcached=memcached nutcracker=nutcracker taskset=util-linux
-	go run ./integration/bench --magent ./magent
+	go run ./integration/bench --magent ./magent --out docs/bench/comparison.md
 
 install: ## install the program and its manual page (PREFIX=/usr/local, DESTDIR=)
 	@test -x magent || $(MAKE) build
