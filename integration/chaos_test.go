@@ -20,6 +20,7 @@ import (
 func TestServersComeAndGo(t *testing.T) {
 	for _, crossed := range []bool{false, true} {
 		t.Run(fmt.Sprintf("crossed=%v", crossed), func(t *testing.T) {
+			t.Parallel()
 			servers := []*harness.Memcached{harness.StartMemcached(t, "-t", "2"), harness.StartMemcached(t, "-t", "2")}
 			links := []*harness.Link{harness.NewLink(t, servers[0].Addr), harness.NewLink(t, servers[1].Addr)}
 			cfg := harness.Config{
@@ -31,9 +32,9 @@ func TestServersComeAndGo(t *testing.T) {
 			}
 			m := harness.StartMagent(t, cfg)
 			rng := rand.New(rand.NewPCG(newRand(t).Uint64(), 3))
-			r := ownersRun{addr: m.Addr, clients: 30, keys: 4, lossy: true, unserved: true, before: 300, after: 20, still: time.Second}
+			r := ownersRun{addr: m.Addr, clients: 20, keys: 4, lossy: true, unserved: true, before: 200, after: 20, still: 500 * time.Millisecond}
 			r.run(t, func() {
-				for end := time.Now().Add(6 * time.Second); time.Now().Before(end) && !t.Failed(); {
+				for end := time.Now().Add(4 * time.Second); time.Now().Before(end) && !t.Failed(); {
 					disturb(rng, servers[rng.IntN(2)], links[rng.IntN(2)])
 				}
 				for i := range servers {

@@ -89,6 +89,7 @@ func TestBothServersDown(t *testing.T) {
 	awaitService(t, m.Magent, "only the backup is back")
 	m.primary.Restart()
 	awaitReads(t, m.Magent, m.primary)
+	awaitWrites(t, m.Magent, m.backup)
 	must(t, c.Set("again", "v"))
 	awaitEqual(t, m.primary, m.backup, []string{"again"})
 }
@@ -117,6 +118,7 @@ func TestBothServersDownFromTheStart(t *testing.T) {
 	b.Restart()
 	awaitService(t, m, "the servers are there")
 	awaitReads(t, m, a)
+	awaitWrites(t, m, b)
 	must(t, harness.MustDial(t, m.Addr).Set("k", "v"))
 	awaitEqual(t, a, b, []string{"k"})
 }

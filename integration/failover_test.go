@@ -186,10 +186,11 @@ func TestConnectionsBreakInMidLoad(t *testing.T) {
 func TestKillThePrimaryInTheMiddleOfMultiGets(t *testing.T) {
 	for _, servers := range []int{1, 3} {
 		t.Run(fmt.Sprintf("%d primaries", servers), func(t *testing.T) {
+			t.Parallel()
 			m := startPools(t, servers, servers, withoutFalseAlarms...)
 			var kill sync.Once
 			var gets atomic.Int64
-			group(t, 60, func(i int) error {
+			group(t, 40, func(i int) error {
 				c, err := harness.Dial(m.Addr)
 				if err != nil {
 					return err
@@ -202,8 +203,8 @@ func TestKillThePrimaryInTheMiddleOfMultiGets(t *testing.T) {
 					}
 				}
 				request := "get " + strings.Join(keys, " ") + "\r\n"
-				for range 60 {
-					if gets.Add(1) == 1500 {
+				for range 50 {
+					if gets.Add(1) == 1000 {
 						kill.Do(func() { m.primaries[0].Kill() })
 					}
 					if err := c.Send([]byte(request + request)); err != nil {

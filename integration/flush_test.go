@@ -198,13 +198,7 @@ func TestFlushAllWhileTheBackupIsAway(t *testing.T) {
 	expect(t, c, "flush_all", "OK")
 	expectMiss(t, c, "k")
 	b.Thaw()
-	direct := harness.MustDial(t, b.Addr)
-	harness.Eventually(t, 15*time.Second, "writes reach the backup again", func() bool {
-		must(t, c.Set("probe", "x"))
-		_, found, err := direct.Peek("probe")
-		must(t, err)
-		return found
-	})
+	awaitWrites(t, m, b)
 	p.Kill()
 	expectMiss(t, c, "k")
 }

@@ -150,6 +150,22 @@ func awaitReads(t *testing.T, m *harness.Magent, s *harness.Memcached) {
 	})
 }
 
+// awaitWrites waits until writes through magent reach a backup again.
+func awaitWrites(t *testing.T, m *harness.Magent, s *harness.Memcached) {
+	t.Helper()
+	c, direct := harness.MustDial(t, m.Addr), harness.MustDial(t, s.Addr)
+	n := 0
+	harness.Eventually(t, 15*time.Second, "writes reach "+s.Addr, func() bool {
+		n++
+		must(t, c.Set("awaiting-writes", strconv.Itoa(n)))
+		value, _, err := direct.Value("awaiting-writes")
+		must(t, err)
+		// The copy of the write before the last one has had its time.
+		at, _ := strconv.Atoi(value)
+		return at > 0 && at >= n-1
+	})
+}
+
 // group runs n clients at once, each in its goroutine, and fails the test
 // with the first few errors when some fail.
 func group(t *testing.T, n int, run func(i int) error) {

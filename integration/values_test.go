@@ -110,6 +110,7 @@ func TestTooLargeValuesAreRefusedAndTheConnectionGoesOn(t *testing.T) {
 func TestHundredThousandKeysInOneGet(t *testing.T) {
 	for _, servers := range []int{1, 3} {
 		t.Run(fmt.Sprintf("%d primaries", servers), func(t *testing.T) {
+			t.Parallel()
 			m := startPools(t, servers, servers, patient...)
 			direct := harness.StartMemcached(t)
 			a, b := harness.MustDial(t, m.Addr), harness.MustDial(t, direct.Addr)

@@ -273,6 +273,24 @@ func TestMalformedInputIsTreatedAsMemcachedTreatsIt(t *testing.T) {
 	}
 }
 
+// A large value begins in the same read as what stands before it.
+//
+// promise: W6, R4
+func TestLargeValueBehindOtherCommandsInOneWrite(t *testing.T) {
+	t.Parallel()
+	m := startMirrored(t, patient...)
+	value := largeValue(50_000)
+	set := string(harness.Storage("set", "big", 0, 0, []byte(value)))
+	for _, before := range []string{"", "stats\r\n", "version\r\n", "get none\r\n", "nonsense\r\n", "set k 0 0 1\r\na\r\n", "flush_all\r\n", "incr none 1 noreply\r\n"} {
+		got, err := talk(m.Addr, []byte(before+set+"get big\r\n"+set), 1<<20)
+		want := "STORED\r\nVALUE big 0 50000\r\n" + value + "\r\nEND\r\nSTORED\r\n"
+		if err != nil || !strings.HasSuffix(string(got), want) {
+			t.Fatalf("behind %q: %s, %v", before, short(string(got)), err)
+		}
+	}
+	awaitEqual(t, m.primary, m.backup, []string{"big", "k"})
+}
+
 // promise: W4, W6
 func TestAnswersArriveAfterTheClientEndedItsSide(t *testing.T) {
 	t.Parallel()

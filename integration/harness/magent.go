@@ -54,7 +54,7 @@ func StartMagent(tb testing.TB, cfg Config) *Magent {
 		argv = append(argv, "-b", addr)
 	}
 	argv = append(argv, cfg.Args...)
-	env := []string{fmt.Sprintf("GORACE=halt_on_error=0 exitcode=%d", raceStatus)}
+	env := []string{fmt.Sprintf("GORACE=halt_on_error=0 atexit_sleep_ms=0 exitcode=%d", raceStatus)}
 
 	m := &Magent{Addr: Loopback(port)}
 	m.Process = StartProcess(tb, fmt.Sprintf("magent-%d", port), env, argv...)
