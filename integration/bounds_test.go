@@ -185,6 +185,31 @@ func TestManyClientsThatDoNotRead(t *testing.T) {
 	}
 }
 
+// Small answers add up as well.
+//
+// promise: R2, W6
+func TestSmallAnswersThatAreNotRead(t *testing.T) {
+	m := startBounded(t, "--max-memory", memoryLimit)
+	must(t, harness.MustDial(t, m.Addr).Set("k", "1"))
+	for _, request := range []string{"stats\r\n", "version\r\n", "get k\r\n", "gat 0 k\r\n", "incr k 1\r\n", "nonsense\r\n", "stats conns\r\n", "touch k 0\r\n"} {
+		t.Run(short(request), func(t *testing.T) {
+			stopWatching := watchMemory(t, m)
+			stopBystander := bystander(t, m.Addr)
+			c := harness.MustDial(t, m.Addr)
+			sent, err := flood(c, bytes.Repeat([]byte(request), 4096), 256<<20)
+			worst, peak := stopBystander(), stopWatching()
+			t.Logf("%d KB taken, then %v; memory at most %d MB, slowest exchange of another client %v", sent>>10, err, peak>>20, worst)
+			if peak > memoryBound {
+				t.Errorf("magent held %d MB", peak>>20)
+			}
+			if worst > 2*time.Second {
+				t.Errorf("another client waited %v", worst)
+			}
+			must(t, c.Close())
+		})
+	}
+}
+
 // flood writes until the server closes or takes no more for a while, and
 // returns how much it took.
 func flood(c *harness.Client, chunk []byte, most int) (sent int, err error) {

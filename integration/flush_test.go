@@ -159,6 +159,8 @@ func TestFlushAllWhileAServerIsAway(t *testing.T) {
 			}
 			awaitEqual(t, m.primary, m.backup, keys)
 			hang.start(m.primary, m.link)
+			// Out before the flush, it does not even find that in its buffers.
+			awaitOut(t, m.Magent, m.link.Addr)
 			start := time.Now()
 			expect(t, c, "flush_all", "OK")
 			if took := time.Since(start); took > hangTimeout+slack {

@@ -148,13 +148,33 @@ func TestStaleWritesInTheBuffersOfAStoppedServer(t *testing.T) {
 
 func staleWrites(t *testing.T, m *linked, round int) {
 	t.Helper()
-	keys := keysNamed(fmt.Sprintf("stale%d-", round), 50)
+	writeBehindItsBack(t, m, fmt.Sprintf("stale%d-", round), m.primary.Freeze, m.primary.Thaw)
+}
+
+// The same with a path on which the old requests arrive little by little,
+// while new connections are fast.
+//
+// promise: C5, C6
+func TestStaleWritesThatArriveSlowly(t *testing.T) {
+	t.Parallel()
+	m := startLinked(t, nil, hanging...)
+	writeBehindItsBack(t, m, "slow-", m.link.BlockRequests, func() {
+		m.link.SlowRequests(400_000)
+		m.link.Unblock()
+	})
+}
+
+// writeBehindItsBack makes the primary hang, sends it writes that it will find
+// later, writes newer values on its twin, and looks for old values from the
+// moment when it goes on.
+func writeBehindItsBack(t *testing.T, m *linked, prefix string, hang, end func()) {
+	t.Helper()
+	keys := keysNamed(prefix, 50)
 	old := func(key string) string { return "old:" + key + strings.Repeat("o", 4000) }
 	for _, key := range keys {
 		must(t, harness.MustDial(t, m.Addr).Set(key, "first"))
 	}
-	m.primary.Freeze()
-	// Many connections send what the stopped server will find in its buffers.
+	hang()
 	// The answers come from the twin.
 	group(t, 12, func(int) error {
 		c, err := harness.Dial(m.Addr)
@@ -180,7 +200,7 @@ func staleWrites(t *testing.T, m *linked, round int) {
 	for _, key := range keys {
 		must(t, c.Set(key, "new:"+key))
 	}
-	m.primary.Thaw()
+	end()
 	check := func() {
 		items, err := c.Get(keys...)
 		must(t, err)
@@ -278,11 +298,18 @@ func TestABackupThatMissedWritesServesNothingOld(t *testing.T) {
 	}
 	awaitEqual(t, p, b, keys)
 	link.Partition()
-	for _, key := range keys[:40] {
+	for i, key := range keys[:40] {
 		start := time.Now()
 		must(t, c.Set(key, "new"))
 		if took := time.Since(start); took > hangTimeout+slack {
 			t.Errorf("a write took %v with the backup hung", took)
+		}
+		if i == 0 { // the others are not even sent to it
+			harness.Eventually(t, 10*time.Second, "the backup is out", func() bool {
+				stats, err := c.Stats("servers")
+				must(t, err)
+				return stats[link.Addr+":state"] != "up"
+			})
 		}
 	}
 	link.Heal()

@@ -150,6 +150,20 @@ func awaitReads(t *testing.T, m *harness.Magent, s *harness.Memcached) {
 	})
 }
 
+// awaitOut waits until magent does not use a server any more, and writes nothing
+// for it.
+func awaitOut(t *testing.T, m *harness.Magent, addr string) {
+	t.Helper()
+	c := harness.MustDial(t, m.Addr)
+	harness.Eventually(t, 20*time.Second, addr+" is out", func() bool {
+		_, _, err := c.Value("awaiting-out")
+		must(t, err)
+		stats, err := c.Stats("servers")
+		must(t, err)
+		return stats[addr+":state"] != "up"
+	})
+}
+
 // awaitWrites waits until writes through magent reach a backup again.
 func awaitWrites(t *testing.T, m *harness.Magent, s *harness.Memcached) {
 	t.Helper()

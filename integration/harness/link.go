@@ -111,6 +111,12 @@ func (l *Link) BlockAnswers() { l.change(func() { l.answers.blocked = true }) }
 // Slow lets answers pass at so many bytes per second.
 func (l *Link) Slow(bytesPerSecond int) { l.change(func() { l.answers.rate = bytesPerSecond }) }
 
+// SlowRequests lets requests pass at so many bytes per second on each
+// connection.
+func (l *Link) SlowRequests(bytesPerSecond int) {
+	l.change(func() { l.requests.rate = bytesPerSecond })
+}
+
 // CutAnswerAfter lets n more bytes of answers pass and then closes the
 // connection that carries the next byte, once.
 func (l *Link) CutAnswerAfter(n int64) { l.change(func() { l.answers.cutIn = n }) }
@@ -134,6 +140,9 @@ func (l *Link) MangleKey(key string, m Mangled) {
 		return &m
 	})
 }
+
+// Unblock opens both directions and leaves everything else as it is.
+func (l *Link) Unblock() { l.change(func() { l.requests.blocked, l.answers.blocked = false, false }) }
 
 // Heal lets everything pass again, also what was kept back.
 func (l *Link) Heal() {
