@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -55,9 +56,21 @@ type heldName struct {
 	listener *net.UnixListener
 }
 
-// claim takes the locks of all endpoints. Endpoints that another magent has, or
-// is about to have, are returned instead; then nothing is held.
+// claim takes the locks of all endpoints, in their order. Endpoints that
+// another magent has, or is about to have, are returned instead; then nothing
+// is held.
 func claim(endpoints []endpoint, p patience) (*lock, []occupant, error) {
+	for {
+		l, taken, err := claimOnce(endpoints, p)
+		if len(taken) == 0 || len(taken) == len(endpoints) || time.Now().After(p.answer) {
+			return l, taken, err
+		}
+		// One that has some of them only may just be ending.
+		time.Sleep(lockRetry)
+	}
+}
+
+func claimOnce(endpoints []endpoint, p patience) (*lock, []occupant, error) {
 	l := &lock{serving: make(chan struct{}), stopped: make(chan struct{})}
 	var taken []occupant
 	for _, e := range endpoints {
@@ -142,10 +155,11 @@ func (l *lock) answer(listener *net.UnixListener) {
 // serve lets the lock say that this process serves.
 func (l *lock) serve() { close(l.serving) }
 
-// close gives the locks back and waits for those who answer on them.
+// close gives the locks back and waits for those who answer on them. The last
+// goes first: whoever gets the first finds the others free.
 func (l *lock) close() {
 	close(l.stopped)
-	for _, h := range l.held {
+	for _, h := range slices.Backward(l.held) {
 		h.listener.Close()
 	}
 	l.loops.Wait()
@@ -184,7 +198,8 @@ func adoptLock(names []string, fds []int) (*lock, error) {
 }
 
 // survey asks who serves each endpoint already, itself or by listening on all
-// addresses.
+// addresses. It holds nothing meanwhile: of one that just starts or ends it may
+// find some endpoints only, and claim has to find out.
 func survey(endpoints []endpoint, p patience) []occupant {
 	var taken []occupant
 	for _, e := range endpoints {

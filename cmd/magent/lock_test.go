@@ -41,7 +41,8 @@ func TestLockIsTakenOnce(t *testing.T) {
 	l := claimed(t, e)
 	l.serve()
 	for _, second := range [][]endpoint{{e}, {other, e}, {e, other}} {
-		got, taken, err := claim(second, patient())
+		// What is taken in part is asked for again until the patience is over.
+		got, taken, err := claim(second, patience{time.Now().Add(100 * time.Millisecond), time.Now().Add(time.Minute)})
 		if err != nil || got != nil || len(taken) != 1 || taken[0].pid != os.Getpid() || taken[0].silent || !taken[0].endpoint.same(e) {
 			t.Errorf("a second claim: lock %v, taken %+v, error %v", got, taken, err)
 		}
@@ -148,6 +149,32 @@ func TestManyClaimsAtOnce(t *testing.T) {
 	}
 	for _, l := range winners {
 		l.close()
+	}
+}
+
+// One that ends is seen whole or not at all.
+// promise: L3
+func TestClaimWhileTheHolderEnds(t *testing.T) {
+	for range 100 {
+		both := []endpoint{someEndpoint(t), someEndpoint(t)}
+		old, _, err := claimOnce(both, patient())
+		if err != nil {
+			t.Fatal(err)
+		}
+		old.serve()
+		var wg sync.WaitGroup
+		wg.Go(old.close)
+		l, taken, err := claim(both, patient())
+		if err != nil || l == nil && len(taken) != 2 {
+			t.Errorf("lock %v, taken %+v, error %v", l, taken, err)
+		}
+		wg.Wait()
+		if l != nil {
+			l.close()
+		}
+		if t.Failed() {
+			return
+		}
 	}
 }
 

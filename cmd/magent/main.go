@@ -85,7 +85,7 @@ func launch(arguments []string, stdout, stderr *os.File) (int, error) {
 	}
 	if !detached {
 		// The common case of a script that launches magent every two seconds.
-		if taken := survey(where, newPatience()); len(taken) > 0 {
+		if taken := survey(where, newPatience()); len(taken) == len(where) {
 			if err := servedBy(where, taken); err != nil {
 				return 1, err
 			}
