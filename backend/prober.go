@@ -144,29 +144,42 @@ func (p *Prober) rest(ctx context.Context) bool {
 }
 
 // dial connects, resolving a host name anew: a server may come back at
-// another address.
+// another address. Of several addresses the first that answers is taken.
 func (p *Prober) dial(ctx context.Context) (net.Conn, error) {
-	s := p.Server
-	ip, err := netip.ParseAddr(s.Host)
-	if err != nil {
-		asking, cancel := context.WithTimeout(ctx, lookupLimit)
-		defer cancel()
-		found, err := net.DefaultResolver.LookupNetIP(asking, "ip", s.Host)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrRefused, err)
-		}
-		ip = found[0]
-	}
-	ctx, cancel := context.WithTimeout(ctx, p.Options.Connect)
-	defer cancel()
-	to := netip.AddrPortFrom(ip.Unmap(), uint16(s.Port))
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", to.String())
+	addresses, err := p.resolve(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	s.address.Store(&to)
+	var failed []error
+	for _, ip := range addresses {
+		conn, err := p.dialOne(ctx, netip.AddrPortFrom(ip.Unmap(), uint16(p.Server.Port)))
+		if err == nil {
+			return conn, nil
+		}
+		failed = append(failed, err)
+	}
+	return nil, fmt.Errorf("%w: %w", ErrRefused, errors.Join(failed...))
+}
+
+func (p *Prober) dialOne(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.Options.Connect)
+	defer cancel()
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", to.String())
+	if err != nil {
+		return nil, err
+	}
+	p.Server.address.Store(&to)
 	return conn, nil
+}
+
+func (p *Prober) resolve(ctx context.Context) ([]netip.Addr, error) {
+	if ip, err := netip.ParseAddr(p.Server.Host); err == nil {
+		return []netip.Addr{ip}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
+	defer cancel()
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", p.Server.Host)
 }
 
 // ask sends a line and returns the answer's line.

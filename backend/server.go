@@ -151,6 +151,7 @@ func (s *Server) bringUp(word uint64, why string) bool {
 		return false
 	}
 	s.failures.Store(0)
+	s.noRuns.Store(false)
 	s.changed(s, Change{State(word), Up, why})
 	return true
 }
