@@ -153,7 +153,7 @@ func TestSharedKeysAreNeverReadStale(t *testing.T) {
 			const clients, each = 60, 70
 			seed := newRand(t).Uint64()
 			group(t, clients, func(i int) error {
-				rng := rand.New(rand.NewPCG(seed, uint64(i))) //nolint:gosec // a small index
+				rng := rand.New(rand.NewPCG(seed, uint64(i)))
 				c, err := harness.Dial(m.Addr)
 				if err != nil {
 					return err

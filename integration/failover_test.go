@@ -48,7 +48,7 @@ func (r ownersRun) run(t *testing.T, event func()) []*owner {
 	seed := newRand(t).Uint64()
 	owners := make([]*owner, r.clients)
 	for i := range owners {
-		o, err := newOwner(r.addr, strconv.Itoa(i), r.keys, rand.New(rand.NewPCG(seed, uint64(i)))) //nolint:gosec // a small index
+		o, err := newOwner(r.addr, strconv.Itoa(i), r.keys, rand.New(rand.NewPCG(seed, uint64(i))))
 		must(t, err)
 		t.Cleanup(o.close)
 		o.casMayFail, o.lossy, o.unserved = true, r.lossy, r.unserved

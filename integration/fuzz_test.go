@@ -129,7 +129,7 @@ func TestRandomBytesAndMutatedCommands(t *testing.T) {
 			end := time.Now().Add(fuzzFor / 2)
 			var connections atomic.Int64
 			group(t, 9, func(i int) error {
-				rng := rand.New(rand.NewPCG(seed, uint64(i))) //nolint:gosec // a small index
+				rng := rand.New(rand.NewPCG(seed, uint64(i)))
 				for time.Now().Before(end) {
 					if i == 0 {
 						if err := o.step(); err != nil {
@@ -165,7 +165,7 @@ func TestNonsenseWhileServersFail(t *testing.T) {
 	m := harness.StartMagent(t, harness.Config{Primaries: []string{link.Addr}, Backups: []string{b.Addr}, Args: patient})
 	end := time.Now().Add(fuzzFor / 2)
 	group(t, 10, func(i int) error {
-		rng := rand.New(rand.NewPCG(seed, uint64(i))) //nolint:gosec // a small index
+		rng := rand.New(rand.NewPCG(seed, uint64(i)))
 		for time.Now().Before(end) {
 			if i == 0 {
 				harness.Poll(time.Duration(rng.IntN(100))*time.Millisecond, func() bool { return false })

@@ -39,7 +39,7 @@ func startMirrored(t *testing.T, args ...string) *mirrored {
 // newRand returns a random source and prints how to repeat it.
 func newRand(t *testing.T) *rand.Rand {
 	t.Helper()
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any bits will do
+	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("MAGENT_SEED"); s != "" {
 		var err error
 		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {

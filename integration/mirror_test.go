@@ -21,7 +21,7 @@ func TestConfirmedEffectsReachTheBackup(t *testing.T) {
 		}
 	}
 	for i, key := range keys {
-		store("set", key, uint32(i), 1000+i, "10", "STORED") //nolint:gosec // small
+		store("set", key, uint32(i), 1000+i, "10", "STORED")
 	}
 	store("add", "added", 5, 300, "value", "STORED")
 	store("replace", "c0", 6, 400, "replaced", "STORED")

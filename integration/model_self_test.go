@@ -15,7 +15,7 @@ func TestModelIsMemcached(t *testing.T) {
 	s := harness.StartMemcached(t)
 	seed := newRand(t).Uint64()
 	group(t, 4, func(i int) error {
-		o, err := newOwner(s.Addr, strconv.Itoa(i), 6, rand.New(rand.NewPCG(seed, uint64(i)))) //nolint:gosec // a small index
+		o, err := newOwner(s.Addr, strconv.Itoa(i), 6, rand.New(rand.NewPCG(seed, uint64(i))))
 		if err != nil {
 			return err
 		}

@@ -99,7 +99,7 @@ func race(t *testing.T, addr string, keys []string, during time.Duration) {
 			return err
 		}
 		defer func() { _ = c.Close() }()
-		r := &racer{Client: c, rng: rand.New(rand.NewPCG(seed, uint64(i))), keys: keys, token: map[string]uint64{}} //nolint:gosec // a small index
+		r := &racer{Client: c, rng: rand.New(rand.NewPCG(seed, uint64(i))), keys: keys, token: map[string]uint64{}}
 		for n := 0; n < 5 || time.Now().Before(end); n++ {
 			ops := []operation{r.random()}
 			switch i % 3 {

@@ -28,7 +28,7 @@ func Main(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	// A program that drops its privileges still has to be able to run from there.
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // nothing secret in it
+	if err := os.Chmod(dir, 0o755); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -3,6 +3,7 @@ package harness
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -122,7 +123,7 @@ func (c *Client) Rest() ([]byte, error) {
 		}
 		n, err := c.r.Read(chunk)
 		out.Write(chunk[:n])
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out.Bytes(), nil
 		}
 		if err != nil {
@@ -232,7 +233,7 @@ func parseValue(line string) (Item, int, error) {
 	}
 	flags, err1 := strconv.ParseUint(f[2], 10, 32)
 	size, err2 := strconv.ParseInt(f[3], 10, 31)
-	item := Item{Key: f[1], Flags: uint32(flags)} //nolint:gosec // parsed as 32 bits
+	item := Item{Key: f[1], Flags: uint32(flags)}
 	var err3 error
 	if len(f) == 5 {
 		item.CAS, err3 = strconv.ParseUint(f[4], 10, 64)

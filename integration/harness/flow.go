@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"errors"
 	"io"
 	"net"
 	"time"
@@ -42,7 +43,7 @@ func (f *flow) read() {
 		l.mu.Lock()
 		f.queue = append(f.queue, buf[:n]...)
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			f.eof = true
 		case err != nil && !f.ended:
 			f.queue = nil

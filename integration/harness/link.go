@@ -178,7 +178,7 @@ func (l *Link) accept() {
 		if err != nil {
 			return
 		}
-		client := conn.(*net.TCPConn) //nolint:forcetypeassert // from a TCP listener
+		client := conn.(*net.TCPConn)
 		l.mu.Lock()
 		refuse := l.refuse
 		l.mu.Unlock()
@@ -193,7 +193,7 @@ func (l *Link) accept() {
 			_ = client.Close()
 			continue
 		}
-		p := &pair{client: client, server: server.(*net.TCPConn)} //nolint:forcetypeassert // dialled as TCP
+		p := &pair{client: client, server: server.(*net.TCPConn)}
 		l.change(func() {
 			if l.closed || l.refuse {
 				p.reset()
