@@ -5,6 +5,7 @@
 // package proxy. The files:
 //
 //	main.go      the order in which things happen
+//	parse.go     arguments, environment and config file into settings
 //	flags.go     the table of all settings: flag, letter, variable, file key
 //	values.go    the kinds of values that settings take
 //	getopt.go    the C program's spellings of the flags
@@ -13,10 +14,12 @@
 //	help.go      the help page and the short usage
 //	address.go   the addresses to listen on
 //	daemon.go    going to the background
-//	server.go    the serving process: from listening to the end
+//	server.go    the serving process: from the start to the end
+//	listeners.go its sockets and the files they leave
 //	signals.go   what the serving process does on a signal
 //	upgrade.go   changing the running program for a newer one
 //	lock.go      one magent for each address
+//	occupant.go  asking the magent that has the lock
 //	holder.go    which program holds a port
 //	user.go      giving up privileges
 //	limits.go    the limit on open files

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -33,13 +31,6 @@ type patience struct {
 func newPatience() patience {
 	now := time.Now()
 	return patience{answer: now.Add(time.Second), start: now.Add(4 * time.Second)}
-}
-
-// occupant is the magent that holds the lock of an endpoint.
-type occupant struct {
-	endpoint endpoint
-	pid      int
-	silent   bool // holds the lock but did not answer in time
 }
 
 // lock is what keeps two magents from one endpoint: abstract Unix sockets, one
@@ -195,88 +186,4 @@ func adoptLock(names []string, fds []int) (*lock, error) {
 		l.hold(names[i], listener.(*net.UnixListener))
 	}
 	return l, nil
-}
-
-// survey asks who serves each endpoint already, itself or by listening on all
-// addresses. It holds nothing meanwhile: of one that just starts or ends it may
-// find some endpoints only, and claim has to find out.
-func survey(endpoints []endpoint, p patience) []occupant {
-	var taken []occupant
-	for _, e := range endpoints {
-		if o := askFor(e, p); o != nil {
-			taken = append(taken, *o)
-		}
-	}
-	return taken
-}
-
-func askFor(e endpoint, p patience) *occupant {
-	if e.lockName() == "" {
-		return nil
-	}
-	if o := ask(e, p); o != nil {
-		return o
-	}
-	for _, wider := range e.covers() {
-		if o := ask(wider, p); o != nil {
-			o.endpoint = e
-			return o
-		}
-	}
-	return nil
-}
-
-// ask connects to the lock of an endpoint and waits for the answer of its
-// holder. It returns nil when nobody holds it, or whoever held it is gone.
-func ask(e endpoint, p patience) *occupant {
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: e.lockName(), Net: "unix"})
-	if err != nil {
-		if errors.Is(err, unix.EAGAIN) {
-			// So many ask that the queue is full: the holder does not answer.
-			return &occupant{endpoint: e, silent: true}
-		}
-		return nil
-	}
-	defer conn.Close()
-	o := &occupant{endpoint: e, pid: peer(conn)}
-	line, err := readLine(conn, p.answer)
-	if errors.Is(err, os.ErrDeadlineExceeded) && !listens(e) {
-		line, err = readLine(conn, p.start)
-	}
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		o.silent = true
-	case err != nil:
-		return nil
-	case !strings.HasPrefix(line, "magent ") || !strings.HasSuffix(line, " serving\n"):
-		o.silent = true
-	}
-	return o
-}
-
-// readLine reads one line, which comes in one piece if it comes.
-func readLine(conn *net.UnixConn, deadline time.Time) (string, error) {
-	if err := conn.SetReadDeadline(deadline); err != nil {
-		return "", err
-	}
-	return bufio.NewReader(conn).ReadString('\n')
-}
-
-// peer returns the process that bound the socket at the other end, 0 when that
-// cannot be learnt.
-func peer(conn *net.UnixConn) int {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0
-	}
-	pid := 0
-	err = raw.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = int(cred.Pid)
-		}
-	})
-	if err != nil {
-		return 0
-	}
-	return pid
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"os"
-	"strings"
 	"syscall"
 )
 
@@ -123,15 +121,4 @@ func (srv *server) pendingStop() bool {
 			return false
 		}
 	}
-}
-
-var errStopping = errors.New("a signal to stop came first")
-
-// firstLine cuts a program's output to what fits in a log line.
-func firstLine(output []byte) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(string(output)), "\n")
-	if len(line) > 200 {
-		line = line[:200]
-	}
-	return line
 }

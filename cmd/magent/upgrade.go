@@ -27,6 +27,9 @@ const (
 	checkTime = 5 * time.Second
 )
 
+// errStopping keeps an upgrade from swallowing a signal.
+var errStopping = errors.New("a signal to stop came first")
+
 // upgradeState is what the next program has to know of this one, beside its
 // arguments and environment.
 type upgradeState struct {
@@ -89,6 +92,15 @@ func (srv *server) ask(arguments ...string) ([]byte, error) {
 	command.Env = append(os.Environ(), directoryVariable+"="+srv.directory)
 	command.WaitDelay = time.Second
 	return command.CombinedOutput()
+}
+
+// firstLine cuts a program's output to what fits in a log line.
+func firstLine(output []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(output)), "\n")
+	if len(line) > 200 {
+		line = line[:200]
+	}
+	return line
 }
 
 // execute hands everything over and becomes the next program. When that fails

@@ -73,6 +73,7 @@ func newBareSite(t *testing.T) *site {
 	// Without the sleep that the race detector adds to every exit.
 	s.env = []string{
 		"GORACE=halt_on_error=0 exitcode=66 atexit_sleep_ms=0 log_path=" + s.path("race/report"),
+		siteVariable + s.dir,
 		// A loaded machine must not look like a failed server.
 		"MAGENT_SERVER_TIMEOUT=10s", "MAGENT_CONNECT_TIMEOUT=5s",
 	}
@@ -252,27 +253,32 @@ func (s *site) pid() int {
 	return pid
 }
 
-// processes returns the magents of this site: those that have its port or its
-// directory among their arguments.
+// siteVariable marks in the environment what a site has started, whatever its
+// arguments are.
+const siteVariable = "TEST_OF_MAGENT_LAUNCH="
+
+// processes returns the magents of this site.
 func (s *site) processes() []int {
 	var pids []int
-	port := strconv.Itoa(s.port)
-	entries, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	entries, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, entry := range entries {
-		line, err := os.ReadFile(entry)
-		if err != nil {
+		environment, err := os.ReadFile(entry)
+		if err != nil || !slices.Contains(strings.Split(string(environment), "\x00"), siteVariable+s.dir) {
 			continue
 		}
-		args := strings.Split(string(line), "\x00")
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(entry)))
-		if comm(pid) != "magent" && filepath.Base(args[0]) != "magent" {
-			continue
-		}
-		if slices.ContainsFunc(args, func(arg string) bool { return strings.Contains(arg, s.dir) || strings.HasSuffix(arg, port) }) {
+		if program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil && s.started(program) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+// started says whether a program is the one under test, and not the shell that
+// launched it. One that was replaced meanwhile is marked by the kernel.
+func (s *site) started(program string) bool {
+	real, err := filepath.EvalSymlinks(s.binary)
+	return err == nil && strings.TrimSuffix(program, " (deleted)") == real
 }
 
 // only checks that one process serves and returns it.
