@@ -476,3 +476,34 @@ func TestClientsThatComeAndGo(t *testing.T) {
 		return stats["curr_connections"] == "1"
 	})
 }
+
+// promise: L1, R2
+func TestConnectionsToOneServerAreLimited(t *testing.T) {
+	t.Parallel()
+	const most = 2
+	m := startMirrored(t, append([]string{"-i", fmt.Sprint(most)}, patient...)...)
+	busy := inBackground(t, func(peak int64) int64 {
+		// One of them is the connection that asks.
+		return max(peak, m.primary.Stat("curr_connections")-1)
+	})
+	group(t, 50, func(i int) error {
+		c, err := harness.Dial(m.Addr)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = c.Close() }()
+		for n := range 20 {
+			if err := c.Set(fmt.Sprintf("limited%d", i), fmt.Sprint(n)); err != nil {
+				return err
+			}
+			if got, _, err := c.Value(fmt.Sprintf("limited%d", i)); err != nil || got != fmt.Sprint(n) {
+				return fmt.Errorf("got %q, %w", got, err)
+			}
+		}
+		return nil
+	})
+	// A probe may come on top.
+	if peak := busy(); peak > most+1 {
+		t.Errorf("%d connections to one server, want at most %d", peak, most)
+	}
+}
