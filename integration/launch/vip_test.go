@@ -25,7 +25,9 @@ func newNamespaceSite(t *testing.T) *site {
 	t.Helper()
 	// The thread is never unlocked: it ends with the test.
 	runtime.LockOSThread()
-	must(t, unix.Unshare(unix.CLONE_NEWNET))
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatalf("cannot make a network namespace: %v: run the tests as root, in a container with CAP_SYS_ADMIN", err)
+	}
 	s := newBareSite(t)
 	s.ip("link", "set", "lo", "up")
 	port := strconv.Itoa(harness.FreePort(t))
