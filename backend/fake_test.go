@@ -276,11 +276,8 @@ func startMemcached(t testing.TB, args ...string) *memcached {
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("memcached does not start (apt-get install memcached): %v", err)
 	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
 	m := &memcached{cmd: cmd}
+	t.Cleanup(m.kill)
 	eventually(t, "memcached tells its port", func() bool {
 		text, _ := os.ReadFile(ports)
 		_, port, found := strings.Cut(string(text), "TCP INET: ")
@@ -318,6 +315,12 @@ func (m *memcached) stopped() bool {
 		}
 	}
 	return len(threads) > 0
+}
+
+// kill ends a memcached and waits until nothing of it is left.
+func (m *memcached) kill() {
+	m.cmd.Process.Kill()
+	m.cmd.Wait()
 }
 
 // stop stops a memcached, as a machine does that hangs, and waits until each
