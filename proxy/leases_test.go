@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"runtime"
 	"sync"
 	"testing"
 )
@@ -43,16 +44,23 @@ func TestWorkersExcludeEachOther(t *testing.T) {
 	var wg sync.WaitGroup
 	for worker := range workers {
 		wg.Go(func() {
-			for range rounds {
+			for round := range rounds {
 				if !l.take(stripe, worker) {
+					runtime.Gosched()
 					continue
 				}
 				inside++
-				if inside != 1 {
+				again := round%3 == 0 && l.take(stripe, worker)
+				runtime.Gosched() // the others try meanwhile
+				if inside != 1 || l.holder(stripe) != worker {
 					t.Error("two workers hold one stripe")
+					return
 				}
 				inside--
 				l.give(stripe)
+				if again {
+					l.give(stripe)
+				}
 			}
 		})
 	}
