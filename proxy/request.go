@@ -125,6 +125,7 @@ func (r *request) Answered(line []byte, kind protocol.Answer, number uint64) {
 	w := r.w
 	switch r.phase {
 	case atServer:
+		r.saw(len(line))
 		if isGet(r.op) {
 			w.stats.serverErrors++
 			w.replyFailure(r, line)
@@ -141,14 +142,19 @@ func (r *request) Answered(line []byte, kind protocol.Answer, number uint64) {
 	}
 }
 
+// saw tells the client's session how large an answer was.
+func (r *request) saw(size int) {
+	if r.w == r.home && r.session != nil {
+		r.session.sawAnswer(size)
+	}
+}
+
 // Found is told a VALUE block (backend.Receiver).
 func (r *request) Found(block []byte, _ *protocol.ValueHeader, keep bool) {
 	w := r.w
-	if r.w == r.home && r.session != nil {
-		r.session.sawAnswer(len(block))
-		if r.session.postpone(r) {
-			return
-		}
+	r.saw(len(block))
+	if r.w == r.home && r.session != nil && r.session.postpone(r) {
+		return
 	}
 	w.stats.getHits++
 	mirrored := r.Write && w.mirrorTouch(r)
@@ -161,6 +167,7 @@ func (r *request) Found(block []byte, _ *protocol.ValueHeader, keep bool) {
 // Missed is told that the server does not hold the key (backend.Receiver).
 func (r *request) Missed() {
 	w := r.w
+	r.saw(0)
 	w.stats.getMisses++
 	w.replyBlock(r, nil, false)
 	w.settle(r)

@@ -253,6 +253,9 @@ func (s *session) forget() {
 		}
 		r = next
 	}
+	if s.turn != nil {
+		w.release(s.turn) // no server was ever sent it
+	}
 	s.head, s.tail, s.parked, s.turn = nil, nil, nil, nil
 	w.sessions.Remove(s)
 	w.p.clients.Leave()
