@@ -16,8 +16,6 @@ const (
 	acceptPause    = 20 * time.Millisecond // when descriptors have run out
 )
 
-var tooManyLine = []byte("SERVER_ERROR out of connections\r\n")
-
 // acceptor takes new clients on a loop of its own and hands them to the
 // workers in turn, so that each has its share.
 type acceptor struct {
@@ -29,6 +27,8 @@ type acceptor struct {
 	open      bool
 	pause     engine.Timer
 	again     bool
+	away      []*turnedAway
+	sweep     engine.Timer
 }
 
 type listener struct {
@@ -44,6 +44,7 @@ func newAcceptor(p *Proxy, fds []int) (*acceptor, error) {
 	}
 	a := &acceptor{p: p, loop: loop}
 	a.pause.Func = a.acceptAll
+	a.sweep.Func = a.sweepAway
 	for _, fd := range fds {
 		l := &listener{a: a, fd: fd}
 		if err := loop.Register(fd, l); err != nil {
@@ -94,6 +95,9 @@ func (a *acceptor) shut(closeListeners bool) {
 		}
 	}
 	a.listeners = nil
+	for _, t := range a.away {
+		t.end()
+	}
 	a.loop.Stop()
 }
 
@@ -115,16 +119,15 @@ func (a *acceptor) accept(l *listener) {
 			return
 		case err != nil:
 			a.p.warnings.warn(a.p.log.Warn().Err(err), "accept",
-				"cannot accept a client; raise the limit of open files or lower --max-connections")
+				"cannot accept a client; raise the limit of open files or lower --max-clients")
 			a.loop.Arm(&a.pause, acceptPause)
 			return
 		}
 		id, ok := a.p.clients.Enter()
 		if !ok {
 			a.p.warnings.warn(a.p.log.Warn().Stringer("client", from).Int64("most", a.p.clients.Most()), "limit",
-				"turned a client away: too many connections (see --max-connections)")
-			_, _ = unix.SendmsgN(fd, tooManyLine, nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
-			engine.Close(fd)
+				"turned a client away: too many connections (see --max-clients)")
+			a.turnAway(fd)
 			continue
 		}
 		if from.IsValid() {

@@ -19,6 +19,9 @@ func (p *Proxy) buildPools() (err error) {
 			return err
 		}
 	}
+	if len(p.pools.backups) == 1 && len(p.pools.primaries) == 1 && p.pools.backups[0] == p.pools.primaries[0] {
+		p.log.Warn().Str("server", p.servers[0].Name()).Msg("primary and backup are the same server: no key has a second copy; name another one with -b")
+	}
 	p.pools.hashed = len(p.pools.primaries) > 1 || len(p.pools.backups) > 1
 	for i := range p.servers {
 		p.pools.not = append(p.pools.not, func(place int) bool { return p.pools.backups[place] == int32(i) })

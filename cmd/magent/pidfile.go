@@ -45,6 +45,23 @@ func writePidFile(path string, id identity) error {
 	return nil
 }
 
+// pidFileOwner is the running magent that a pid file names, 0 for none.
+func pidFileOwner(path string) int {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || pid <= 0 || pid == os.Getpid() {
+		return 0
+	}
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil || strings.TrimSpace(string(name)) != processName {
+		return 0
+	}
+	return pid
+}
+
 func pidFileError(path string, err error) error {
 	return fmt.Errorf("cannot write the pid file %s: %w: choose another with -P", path, underlying(err))
 }

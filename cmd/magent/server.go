@@ -118,6 +118,9 @@ func (srv *server) listenAndServe(id identity) error {
 		return err
 	}
 	if path := srv.settings.pidFile; path != "" {
+		if owner := pidFileOwner(path); owner != 0 {
+			srv.warn(fmt.Sprintf("the pid file %s named the running magent %d, now it names this one: give each its own with -P", path, owner))
+		}
 		if err := writePidFile(path, id); err != nil {
 			return err
 		}

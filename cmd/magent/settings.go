@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 
@@ -49,6 +50,10 @@ type settings struct {
 	logLevel   string
 }
 
+// processors is how many processors the program found when it started. Later
+// it changes what the runtime uses.
+var processors = sync.OnceValue(func() int { return runtime.GOMAXPROCS(0) })
+
 func defaultSettings() *settings {
 	s := &settings{
 		proxy:      proxy.Defaults(),
@@ -60,7 +65,7 @@ func defaultSettings() *settings {
 	s.proxy.Version = version
 	s.size = int64(s.proxy.MaxItemSize)
 	if s.proxy.Threads == 0 {
-		s.proxy.Threads = runtime.GOMAXPROCS(0)
+		s.proxy.Threads = processors()
 	}
 	return s
 }
