@@ -12,7 +12,7 @@ const (
 )
 
 // Call is one request on its way to a server and back. Its owner embeds it;
-// the Conn only borrows it between Queue (or Get) and the answer.
+// the Conn only borrows it between Queue, Get or Set and the answer.
 type Call struct {
 	Owner   Receiver
 	Kind    Kind
@@ -55,7 +55,6 @@ type Receiver interface {
 // Owner is told that a connection has failed.
 type Owner interface {
 	// ConnFailed is given the calls that have no answer, in the order of
-	// their requests, linked by Next. sent tells whether the server may have
-	// got some of them.
+	// their requests, linked by Next. The server may have run some of them.
 	ConnFailed(c *Conn, calls *Call, why error)
 }

@@ -19,6 +19,9 @@
 //	mirror.go     what the primary confirmed goes to the backup
 //	failover.go   a connection failed: what becomes of its requests
 //	flush.go      flush_all, on every server at one moment
+//	slowreader.go a client that asks for more than it reads
+//	turnaway.go   a client more than there may be
+//	upgrade.go    another program goes on with the same clients
 //
 // # Order
 //
