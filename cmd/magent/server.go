@@ -119,7 +119,8 @@ func (srv *server) listenAndServe(id identity) error {
 	}
 	if path := srv.settings.pidFile; path != "" {
 		if owner := pidFileOwner(path); owner != 0 {
-			srv.warn(fmt.Sprintf("the pid file %s named the running magent %d, now it names this one: give each its own with -P", path, owner))
+			srv.log.Warn().Str("file", path).Int("pid", owner).
+				Msg("the pid file named another magent that has not ended yet; now it names this one (give each its own with -P)")
 		}
 		if err := writePidFile(path, id); err != nil {
 			return err
