@@ -208,14 +208,24 @@ func parseDelete(w *words, r *Request) {
 	*r = Request{Op: OpDelete, Quiet: quiet, Key: w.word[1]}
 }
 
-func parseArith(op Op, w *words, r *Request) {
+// keyAndArgument checks what a line of a key and one argument has in common
+// with others. It returns false when r holds the answer to a bad one.
+func keyAndArgument(w *words, r *Request) (quiet, ok bool) {
 	if w.n != 3 && w.n != 4 {
 		invalid(r, replyError)
-		return
+		return false, false
 	}
-	quiet := w.noreply()
+	quiet = w.noreply()
 	if len(w.word[1]) > maxKey {
 		invalidUnlessQuiet(r, quiet, replyBadFormat)
+		return quiet, false
+	}
+	return quiet, true
+}
+
+func parseArith(op Op, w *words, r *Request) {
+	quiet, ok := keyAndArgument(w, r)
+	if !ok {
 		return
 	}
 	delta, ok := parseUint64(w.word[2])
@@ -227,13 +237,8 @@ func parseArith(op Op, w *words, r *Request) {
 }
 
 func parseTouch(w *words, r *Request) {
-	if w.n != 3 && w.n != 4 {
-		invalid(r, replyError)
-		return
-	}
-	quiet := w.noreply()
-	if len(w.word[1]) > maxKey {
-		invalidUnlessQuiet(r, quiet, replyBadFormat)
+	quiet, ok := keyAndArgument(w, r)
+	if !ok {
 		return
 	}
 	expiry, ok := parseInt32(w.word[2])
