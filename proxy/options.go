@@ -26,6 +26,12 @@ type Options struct {
 	ProbeMax       time.Duration // longest pause between them
 	Hold           time.Duration // longest wait for more requests before a busy server is sent a batch; 0 turns it off
 	DrainTimeout   time.Duration // most time for requests in flight at shutdown
+
+	JournalKeys   int           // most keys that a server may miss and still be replayed; with more it is flushed
+	JournalMemory int64         // most bytes of those keys
+	ResyncRate    int           // most keys a second that a resync copies; 0 means no resync
+	LostAfter     time.Duration // a server that cannot be reached for so long counts as gone
+	CompareRate   int           // keys a second whose two copies are compared; 0 means none
 }
 
 // Defaults returns the options that hold when nothing is said.
@@ -43,5 +49,10 @@ func Defaults() Options {
 		ProbeMax:             time.Second,
 		Hold:                 50 * time.Microsecond,
 		DrainTimeout:         5 * time.Second,
+		JournalKeys:          1_000_000,
+		JournalMemory:        64 << 20,
+		ResyncRate:           10_000,
+		LostAfter:            10 * time.Second,
+		CompareRate:          10,
 	}
 }
