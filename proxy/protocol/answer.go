@@ -137,7 +137,8 @@ func answerNumber(line []byte, i int) (v uint64, next int, ok bool) {
 // Answer is the kind of a line that a server answers.
 type Answer uint8
 
-// The kinds of answers.
+// The kinds of answers. The codes of the meta dialect have the kind of the
+// classic answer that means the same.
 const (
 	Other Answer = iota // none of the below, such as RESET
 	Stored
@@ -148,8 +149,9 @@ const (
 	Touched
 	OK
 	Number // the new value after incr or decr
-	End
-	Value // the header of a value; ParseValue reads it
+	Done   // HD: a meta command was carried out
+	End    // END, or the miss of a meta get (EN)
+	Value  // the header of a value; ParseValue reads it
 	Version
 	Stat
 	Error
@@ -162,12 +164,15 @@ const (
 // aliases in; n counts the end too, and is 0 when more input is needed. number
 // is the value of a Number. For TooLong n is len(in).
 func ParseLine(in []byte) (line []byte, n int, a Answer, number uint64) {
-	// The two most common answers, without a search.
+	// The most common answers, without a search.
 	if len(in) >= 8 && string(in[:8]) == "STORED\r\n" {
 		return in[:6:6], 8, Stored, 0
 	}
 	if len(in) >= 5 && string(in[:5]) == "END\r\n" {
 		return in[:3:3], 5, End, 0
+	}
+	if len(in) >= 4 && string(in[:4]) == "HD\r\n" {
+		return in[:2:2], 4, Done, 0
 	}
 	window := in
 	if len(window) > maxAnswerLine {
@@ -198,6 +203,11 @@ func classify(line []byte) (Answer, uint64) {
 			return Number, v
 		}
 		return Other, 0
+	}
+	if len(line) == 2 || (len(line) > 2 && line[2] == ' ') {
+		if a := metaCode(line[0], line[1]); a != Other {
+			return a, 0
+		}
 	}
 	switch string(line) {
 	case "STORED":
@@ -235,4 +245,22 @@ func classify(line []byte) (Answer, uint64) {
 		}
 	}
 	return Other, 0
+}
+
+// metaCode is the kind of an answer code of the meta dialect (protocol.txt,
+// "Meta Commands"). VA and MN are left to ParseItem and FenceLine.
+func metaCode(first, second byte) Answer {
+	switch [2]byte{first, second} {
+	case [2]byte{'H', 'D'}:
+		return Done
+	case [2]byte{'N', 'S'}:
+		return NotStored
+	case [2]byte{'E', 'X'}:
+		return Exists
+	case [2]byte{'N', 'F'}:
+		return NotFound
+	case [2]byte{'E', 'N'}:
+		return End
+	}
+	return Other
 }

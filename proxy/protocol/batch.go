@@ -7,15 +7,7 @@ package protocol
 // AppendQuietSet writes the line of a set that answers only when it fails.
 // The value and "\r\n" have to follow.
 func AppendQuietSet(dst, key []byte, flags uint32, expiry int64, size int) []byte {
-	dst = append(append(dst, "ms "...), key...)
-	dst = appendUint(append(dst, ' '), uint64(size))
-	if flags != 0 {
-		dst = appendUint(append(dst, " F"...), uint64(flags))
-	}
-	if expiry != 0 {
-		dst = appendInt(append(dst, " T"...), expiry)
-	}
-	return append(dst, " q\r\n"...)
+	return AppendMetaSet(dst, key, &MetaSet{Op: OpSet, Flags: flags, Expiry: expiry, Size: size, Quiet: true})
 }
 
 // AppendFence writes the command that ends a batch. Its answer is FenceLine.

@@ -15,10 +15,10 @@ func answers(kinds ...Answer) Answers {
 }
 
 var (
-	storageAnswers = answers(Stored, NotStored, Exists, NotFound)
-	deleteAnswers  = answers(Deleted, NotFound)
+	storageAnswers = answers(Stored, Done, NotStored, Exists, NotFound)
+	deleteAnswers  = answers(Deleted, Done, NotFound)
 	arithAnswers   = answers(Number, NotFound)
-	touchAnswers   = answers(Touched, NotFound)
+	touchAnswers   = answers(Touched, Done, NotFound)
 	flushAnswers   = answers(OK)
 )
 

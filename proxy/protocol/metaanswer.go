@@ -1,0 +1,147 @@
+package protocol
+
+import (
+	"bytes"
+	"math"
+)
+
+// Item is what a server tells of an item in the answer to AppendMetaGet,
+// AppendMetaLook or AppendMetaArith.
+type Item struct {
+	Size  int    // bytes of the value, without its "\r\n"; below 2 GiB
+	Flags uint32 // client flags
+	// TTL is how many seconds the item has left, -1 for ever. 0 is the last
+	// second; written as an expiry it would mean for ever. More than 30 days
+	// have to be written as a point in time (protocol.txt, "Expiration times").
+	TTL int64
+	CAS uint64
+	Len int // bytes of the header line with its line end; 0 from ParseLook
+}
+
+// ParseItem reads "VA <size> f<flags> t<ttl> c<cas>\r\n" at the start of in.
+// Only when it returns Complete it is changed. The value of it.Size bytes and
+// its "\r\n" follow behind it.Len bytes; the caller compares it.Size with its
+// own limit before it makes room, and checks that "\r\n". Input that does not
+// start with VA, as "EN\r\n", is Malformed.
+//
+// The flags may be in any order and have others among them. An answer with
+// none of them, as that to AppendMetaArith, has Flags 0, TTL -1 and CAS 0; one
+// with only some of them is Malformed, so that no expiry is lost unseen.
+func ParseItem(in []byte, it *Item) Status {
+	const prefix = "VA "
+	if len(in) <= len(prefix) {
+		if string(in) == prefix[:len(in)] {
+			return Incomplete
+		}
+		return Malformed
+	}
+	if string(in[:len(prefix)]) != prefix {
+		return Malformed
+	}
+	window := in
+	if len(window) > maxValueHeader {
+		window = window[:maxValueHeader]
+	}
+	eol := bytes.IndexByte(window, '\n')
+	if eol < 0 {
+		return cutValueHeader(in)
+	}
+	if in[eol-1] != '\r' {
+		return Malformed
+	}
+	line := in[:eol-1]
+	size, i, ok := answerNumber(line, len(prefix))
+	if !ok || i == len(prefix) || size > math.MaxInt32 || (i < len(line) && line[i] != ' ') {
+		return Malformed
+	}
+	got := Item{TTL: -1, Len: eol + 1}
+	seen, ok := got.readFlags(line[i:])
+	const all = sawFlags | sawTTL | sawCAS
+	if !ok || (seen&all != 0 && seen&all != all) {
+		return Malformed
+	}
+	got.Size = int(size) // over that of a flag s
+	*it = got
+	return Complete
+}
+
+// ParseLook reads the answer to AppendMetaLook, "HD s<size> f<flags> t<ttl>
+// c<cas>", from a line without its line end. The flags may be in any order and
+// have others among them. When it returns false the line is no such answer and
+// it is as it was.
+func ParseLook(line []byte, it *Item) bool {
+	const prefix = "HD "
+	if len(line) < len(prefix) || len(line) > maxValueHeader || string(line[:len(prefix)]) != prefix {
+		return false
+	}
+	got := Item{TTL: -1}
+	seen, ok := got.readFlags(line[len(prefix):])
+	if !ok || seen != sawSize|sawFlags|sawTTL|sawCAS {
+		return false
+	}
+	*it = got
+	return true
+}
+
+// The flags that readFlags found.
+const (
+	sawSize = 1 << iota
+	sawFlags
+	sawTTL
+	sawCAS
+)
+
+// readFlags takes what it knows of the flags in rest, which are separated by
+// spaces. ok is false when one of those has no number or too large a one.
+func (it *Item) readFlags(rest []byte) (seen uint8, ok bool) {
+	for {
+		i := 0
+		for i < len(rest) && rest[i] == ' ' {
+			i++
+		}
+		if i == len(rest) {
+			return seen, true
+		}
+		end := i + 1
+		for end < len(rest) && rest[end] != ' ' {
+			end++
+		}
+		flag, word := rest[i], rest[i+1:end]
+		rest = rest[end:]
+		var v uint64
+		switch flag {
+		case 's':
+			v, ok = wholeNumber(word, math.MaxInt32)
+			it.Size, seen = int(v), seen|sawSize
+		case 'f':
+			v, ok = wholeNumber(word, math.MaxUint32)
+			it.Flags, seen = uint32(v), seen|sawFlags
+		case 't':
+			it.TTL, ok = orForever(word, math.MaxUint32)
+			seen |= sawTTL
+		case 'c':
+			it.CAS, ok = wholeNumber(word, math.MaxUint64)
+			seen |= sawCAS
+		default:
+			ok = true
+		}
+		if !ok {
+			return 0, false
+		}
+	}
+}
+
+// wholeNumber reads a word of nothing but digits.
+func wholeNumber(word []byte, largest uint64) (v uint64, ok bool) {
+	v, next, ok := answerNumber(word, 0)
+	return v, ok && len(word) > 0 && next == len(word) && v <= largest
+}
+
+// orForever reads a word of digits, or -1, by which memcached means for ever.
+func orForever(word []byte, largest int64) (int64, bool) {
+	if string(word) == "-1" {
+		return -1, true
+	}
+	v, ok := wholeNumber(word, uint64(largest))
+	return int64(v), ok
+}
