@@ -22,14 +22,15 @@ type setting struct {
 }
 
 // The groups in the order in which help shows them.
-var groups = []string{groupServers, groupClients, groupTimes, groupProcess, groupOther}
+var groups = []string{groupServers, groupClients, groupTimes, groupRecovery, groupProcess, groupOther}
 
 const (
-	groupServers = "Servers and keys"
-	groupClients = "Clients"
-	groupTimes   = "Time limits"
-	groupProcess = "Process and log"
-	groupOther   = "Other"
+	groupServers  = "Servers and keys"
+	groupClients  = "Clients"
+	groupTimes    = "Time limits"
+	groupRecovery = "Recovery"
+	groupProcess  = "Process and log"
+	groupOther    = "Other"
 )
 
 // table returns all settings there are, bound to the fields of s. The letters
@@ -80,6 +81,17 @@ func table(s *settings) []setting {
 			usage: "longest wait for more requests before a busy server is sent a batch; 0 for none"},
 		{name: "drain-timeout", value: "TIME", group: groupTimes, to: duration{&p.DrainTimeout, time.Millisecond, time.Hour},
 			usage: "most time for requests in flight when magent stops or is upgraded"},
+
+		{name: "journal-keys", value: "N", group: groupRecovery, to: number{&p.JournalKeys, 0, 1_000_000_000},
+			usage: "most keys that a server may miss writes of and still be mended key by key; with more it is flushed"},
+		{name: "journal-memory", value: "SIZE", group: groupRecovery, to: size{&p.JournalMemory, 0, 1 << 50},
+			usage: "most memory for those keys"},
+		{name: "resync-rate", value: "N", group: groupRecovery, to: number{&p.ResyncRate, 0, 1_000_000_000},
+			usage: "most keys a second that are copied to a server that came back empty; 0 for no such copying"},
+		{name: "lost-after", value: "TIME", group: groupRecovery, to: duration{&p.LostAfter, time.Millisecond, 365 * 24 * time.Hour},
+			usage: "a server that cannot be reached for so long counts as gone: what only it held is a miss until it returns"},
+		{name: "compare-rate", value: "N", group: groupRecovery, to: number{&p.CompareRate, 0, 1_000_000_000},
+			usage: "keys a second whose two copies are compared, and mended where they differ; 0 for none"},
 
 		{name: "foreground", letters: "D", group: groupProcess, to: &s.foreground,
 			usage: "stay in the foreground and log to standard error"},
