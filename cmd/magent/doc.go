@@ -13,6 +13,8 @@
 //	config.go    the config file
 //	help.go      the help page and the short usage
 //	address.go   the addresses to listen on
+//	admin.go     the subcommands that ask a running magent
+//	explain.go   the table of where a key lives
 //	daemon.go    going to the background
 //	server.go    the serving process: from the start to the end
 //	listeners.go its sockets and the files they leave

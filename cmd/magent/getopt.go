@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -10,6 +11,14 @@ type request struct {
 	args    []string // every flag as --name=value, then the other arguments
 	help    bool
 	version bool
+
+	subcommand *subcommand // nil: to serve
+	operands   []string    // what follows its name
+}
+
+// has says whether a flag of that long name was among the arguments.
+func (r request) has(name string) bool {
+	return slices.ContainsFunc(r.args, func(a string) bool { return strings.HasPrefix(a, "--"+name+"=") })
 }
 
 // normalize reads arguments (without the program's name) as getopt(3) and
@@ -42,7 +51,16 @@ func normalize(rows []setting, arguments []string) (request, error) {
 		case "version":
 			r.version = true
 		default:
+			if r.subcommand = subcommandNamed(others[0]); r.subcommand != nil {
+				break
+			}
 			return request{}, fmt.Errorf("unexpected argument %q: every value belongs to a flag, such as -s HOST:PORT", others[0])
+		}
+	}
+	if r.subcommand != nil && !r.help && !r.version {
+		r.operands = others[1:]
+		if err := r.subcommand.checkOperands(r.operands); err != nil {
+			return request{}, err
 		}
 	}
 	return r, nil

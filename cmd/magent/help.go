@@ -10,6 +10,7 @@ import (
 // shortUsage follows the line that says what is wrong.
 const shortUsage = `usage: magent -s HOST[:PORT] ... [-b HOST[:PORT] ...] [-l ADDRESS] [-p PORT]
               [-f SOCKET] [-u USER] [-n CLIENTS] [-D] [other flags]
+       magent explain KEY | magent resync   [-l ADDRESS] [-p PORT] [-f SOCKET]
        magent --help shows all flags, with examples
 `
 
@@ -18,12 +19,19 @@ const helpHead = `magent - a proxy in front of memcached that keeps each key on 
 Usage:
   magent --server HOST[:PORT] ... [--backup HOST[:PORT] ...] [flags]
   magent --config FILE
+  magent explain KEY [flags]
+  magent resync [flags]
   magent version
 
 Clients talk to magent as to one memcached. It sends each key to its server in
 the primary pool, mirrors what was written to the key's server in the backup
 pool, and answers from there when the first one fails. It goes to the background
 once it serves; launching it again while it serves changes nothing.
+
+Two commands ask a running magent. --listen, --port and --socket say which one,
+as they say where it listens; without them it is the one at 127.0.0.1:11211.
+  explain KEY   show where the key lives and what both of its servers hold
+  resync        copy what servers may lack from their twins once more
 
 Examples:
   Two servers, each key on both, for clients on port 12000:
@@ -49,7 +57,8 @@ The weight of a server is its share of the keys; without one it is 1.
 Signals: TERM and INT finish what is in flight and end magent; HUP reads the
 config file and opens the log file anew; USR2 goes on with the program that the
 file of magent holds now, without losing a connection.
-Exit status: 0, also when magent serves there already; 1 when it cannot serve.
+Exit status: 0, also when magent serves there already; 1 when it cannot serve,
+and when a magent that was asked has not answered as it should.
 `
 
 // helpWidth is the widest a line of help may be.

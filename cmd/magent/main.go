@@ -55,6 +55,11 @@ func launch(arguments []string, stdout, stderr *os.File) (int, error) {
 		return 0, nil
 	case err != nil:
 		return 1, usageError{err}
+	case asked.subcommand != nil:
+		if err := administer(asked, s, stdout); err != nil {
+			return 1, err
+		}
+		return 0, nil
 	}
 	where, err := endpoints(s, systemResolver)
 	if state != nil {

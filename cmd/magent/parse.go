@@ -40,7 +40,11 @@ func parse(arguments []string, directory string) (*settings, request, error) {
 					return err
 				}
 			}
-			return s.finish(c.IsSet("distribution"), directory)
+			s.makeAbsolute(directory)
+			if r.subcommand != nil {
+				return nil // it starts nothing, so it needs no servers
+			}
+			return s.finish(c.IsSet("distribution"))
 		},
 	}
 	err = app.Run(append([]string{"magent"}, r.args...))

@@ -77,10 +77,19 @@ var (
 	errNotListening = errors.New("magent must listen on tcp or unix domain socket: give -p a port, or -f a path")
 )
 
+// makeAbsolute takes relative paths from directory, so that they mean the same
+// file after the process has moved to "/".
+func (s *settings) makeAbsolute(directory string) {
+	for _, path := range []*string{&s.socket, &s.pidFile, &s.configFile, &s.logFile} {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(directory, *path)
+		}
+	}
+}
+
 // finish derives what follows from other settings and checks what concerns
-// more than one. Relative paths are taken from directory, so that they mean
-// the same file after the process has moved to "/".
-func (s *settings) finish(distributionSet bool, directory string) error {
+// more than one.
+func (s *settings) finish(distributionSet bool) error {
 	s.proxy.Primaries = withoutEmpty(s.servers.Value())
 	s.proxy.Backups = withoutEmpty(s.backups.Value())
 	s.proxy.MaxItemSize = int(s.size)
@@ -93,11 +102,6 @@ func (s *settings) finish(distributionSet bool, directory string) error {
 	if s.ketama {
 		if distributionSet && s.proxy.Distribution == "magent-modula" {
 			return errors.New("-k asks for a ketama ring and --distribution for magent-modula: leave one out")
-		}
-	}
-	for _, path := range []*string{&s.socket, &s.pidFile, &s.configFile, &s.logFile} {
-		if *path != "" && !filepath.IsAbs(*path) {
-			*path = filepath.Join(directory, *path)
 		}
 	}
 	if len(s.proxy.Primaries) == 0 {
