@@ -19,13 +19,18 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 COMPILER   := gcc=gcc /usr/include/stdio.h=libc6-dev
 TEST_NEEDS := $(COMPILER) memcached=memcached ip=iproute2 ps=procps setpriv=util-linux
 
+# Every test runs over the system's memcached; the tests that depend most on
+# what memcached does run over a newer one as well.
+MODERN       := $(CURDIR)/.tools/memcached-1.6.38/memcached
+SERVER_TESTS := ./backend ./proxy/protocol ./integration
+
 .DEFAULT_GOAL := help
-.PHONY: help build run test check lint fuzz bench install uninstall clean go
+.PHONY: help build run test test-modern memcached-1.6.38 check lint fuzz bench install uninstall clean go
 
 help: ## show this list
 	@echo 'magent, a write-mirroring cache proxy for memcached'
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z][a-z0-9.-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 build: go ## build ./magent
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o magent ./cmd/magent
@@ -37,6 +42,15 @@ run: build ## try it: two memcacheds and magent on 127.0.0.1:12000, until Ctrl-C
 test: go ## run every test (installs what the tests need)
 	@.ci/packages $(TEST_NEEDS)
 	@.ci/test
+	@$(MAKE) --no-print-directory memcached-1.6.38
+	@MAGENT_MEMCACHED='$(MODERN)' .ci/test $(SERVER_TESTS)
+
+test-modern: go memcached-1.6.38 ## run every test over the newer memcached only
+	@.ci/packages $(TEST_NEEDS)
+	@MAGENT_MEMCACHED='$(MODERN)' .ci/test
+
+memcached-1.6.38: ## unpack memcached of Debian 13 in .tools
+	@.ci/memcached-trixie .tools/memcached-1.6.38
 
 check: go ## what CI checks besides the tests
 	@.ci/packages $(COMPILER)

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -271,7 +272,7 @@ type memcached struct {
 func startMemcached(t testing.TB, args ...string) *memcached {
 	t.Helper()
 	ports := filepath.Join(t.TempDir(), "ports")
-	cmd := exec.Command("memcached", append([]string{"-l", "127.0.0.1", "-p", "-1", "-U", "0", "-u", "root", "-t", "2", "-m", "64"}, args...)...)
+	cmd := exec.Command(cmp.Or(os.Getenv("MAGENT_MEMCACHED"), "memcached"), append([]string{"-l", "127.0.0.1", "-p", "-1", "-U", "0", "-u", "root", "-t", "2", "-m", "64"}, args...)...)
 	cmd.Env = append(os.Environ(), "MEMCACHED_PORT_FILENAME="+ports) // memcached's own tests do so
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("memcached does not start (apt-get install memcached): %v", err)

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,6 +17,9 @@ const (
 	// PlainBinaryEnv is the magent for tests that measure memory or time,
 	// built without the race detector.
 	PlainBinaryEnv = "MAGENT_PLAIN_BINARY"
+	// MemcachedEnv is the memcached that every test runs behind magent. Unset,
+	// it is the system's.
+	MemcachedEnv = "MAGENT_MEMCACHED"
 )
 
 // Main is the whole of a TestMain: it builds magent once with the race
@@ -73,6 +77,9 @@ func PlainBinary(tb testing.TB) string {
 	tb.Helper()
 	return fromEnv(tb, PlainBinaryEnv)
 }
+
+// MemcachedBinary returns the path or the name of the memcached under test.
+func MemcachedBinary() string { return cmp.Or(os.Getenv(MemcachedEnv), "memcached") }
 
 func fromEnv(tb testing.TB, env string) string {
 	tb.Helper()

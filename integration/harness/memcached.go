@@ -39,7 +39,7 @@ func StartMemcached(tb testing.TB, args ...string) *Memcached {
 func (s *Memcached) start(tb testing.TB) {
 	tb.Helper()
 	argv := []string{
-		"memcached", "-u", "root", "-l", "127.0.0.1", "-p", strconv.Itoa(s.port),
+		MemcachedBinary(), "-u", "root", "-l", "127.0.0.1", "-p", strconv.Itoa(s.port),
 		"-U", "0", "-t", "1", "-c", "4096", "-o", steady,
 	}
 	s.Process = StartProcess(tb, fmt.Sprintf("memcached-%d", s.port), nil, append(argv, s.args...)...)

@@ -31,7 +31,7 @@ func newNamespaceSite(t *testing.T) *site {
 	s := newBareSite(t)
 	s.ip("link", "set", "lo", "up")
 	port := strconv.Itoa(harness.FreePort(t))
-	cmd := exec.Command("memcached", "-u", "root", "-l", "127.0.0.1", "-p", port, "-U", "0")
+	cmd := exec.Command(harness.MemcachedBinary(), "-u", "root", "-l", "127.0.0.1", "-p", port, "-U", "0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	must(t, cmd.Start())
 	t.Cleanup(func() {

@@ -344,6 +344,9 @@ func TestMemcachedAgreesOnRandomRequests(t *testing.T) {
 // piece are not those to one request after the other, or differ between
 // servers.
 func (p *pair) pipeline(in []byte) []Request {
+	if p.newer && disputed.Match(in) {
+		return nil
+	}
 	var requests []Request
 	ariths := 0
 	for at := 0; at < len(in); {

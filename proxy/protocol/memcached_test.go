@@ -3,6 +3,7 @@ package protocol
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,7 +36,7 @@ func startMemcached(t *testing.T) string {
 	path := filepath.Join(dir, "s")
 	// The background threads hold items for a moment now and then, and then an
 	// incr makes a new item where it would otherwise pad the old one.
-	cmd := exec.Command("memcached", "-s", path, "-m", "64", "-t", "1", "-u", "root",
+	cmd := exec.Command(cmp.Or(os.Getenv("MAGENT_MEMCACHED"), "memcached"), "-s", path, "-m", "64", "-t", "1", "-u", "root",
 		"-o", "no_lru_maintainer,no_lru_crawler,no_slab_reassign")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // when the test dies
 	if err := cmd.Start(); err != nil {
@@ -208,7 +210,14 @@ type pair struct {
 	behind  *server
 	rawPath string
 	parser  *Parser
+	newer   bool // see disputed
 }
+
+// disputed is what memcacheds of different age read differently: those up to
+// about 1.6.18 look for a minus sign up to the end of the word when a number has
+// the top bit set, newer ones only up to the end of the number. The parser
+// does as the older ones.
+var disputed = regexp.MustCompile(`[0-9]{19}[^ \n]*-`)
 
 func newPair(t *testing.T) *pair {
 	t.Helper()
@@ -216,6 +225,12 @@ func newPair(t *testing.T) *pair {
 	p.parser.TextOnly = true
 	p.behind = dial(t, startMemcached(t))
 	p.reconnect(t)
+	p.raw.send([]byte("incr k 18446744073709551615\t-\r\n"))
+	answer, err := p.raw.line()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.newer = string(answer) == "NOT_FOUND\r\n"
 	return p
 }
 
@@ -242,6 +257,9 @@ func (p *pair) runOne(t *testing.T, in []byte) (rest []byte, err error) {
 		return nil, fmt.Errorf("%.200q is taken for unfinished (need %d)", in, need)
 	}
 	used := n + int(r.Skip)
+	if p.newer && disputed.Match(in[:n]) {
+		return in[used:], nil
+	}
 	if r.Op == OpIncr || r.Op == OpDecr {
 		if err := p.avoidOverrun(r.Key); err != nil {
 			return nil, err
