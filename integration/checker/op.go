@@ -1,0 +1,143 @@
+package checker
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+)
+
+// Kind is a command.
+type Kind string
+
+// The commands. Peek is what a server answers directly, with the time to live;
+// Loss is not a command but the possible loss of both copies.
+const (
+	Get     Kind = "get"
+	Gets    Kind = "gets"
+	Gat     Kind = "gat"
+	Peek    Kind = "peek"
+	Set     Kind = "set"
+	Add     Kind = "add"
+	Replace Kind = "replace"
+	Append  Kind = "append"
+	Prepend Kind = "prepend"
+	Cas     Kind = "cas"
+	Incr    Kind = "incr"
+	Decr    Kind = "decr"
+	Delete  Kind = "delete"
+	Touch   Kind = "touch"
+	Flush   Kind = "flush_all"
+	Loss    Kind = "loss"
+)
+
+// Answers that are not a line of the protocol.
+const (
+	Hit  = "hit"
+	Miss = "miss"
+)
+
+// Expiry times are numbered, so that the model can tell them apart although
+// nobody knows the moment at which a server read its clock.
+const (
+	Never = 0  // no expiry
+	Past  = -1 // expired already
+	// Larger numbers n stand for the time Deadline(n).
+)
+
+// Deadlines lie far behind the end of the round, and far from each other.
+const (
+	firstDeadline = 1000 * time.Second
+	deadlineStep  = 200 * time.Second
+)
+
+// forever is the time of an answer that never came.
+const forever = time.Duration(math.MaxInt64)
+
+// Op is one command on one key, as one client saw it.
+type Op struct {
+	Client int
+	Kind   Kind
+	Key    string // "" for all keys of the round
+
+	// What was asked for.
+	Value   string // the value, what is added to it, or the delta
+	Flags   uint32
+	Expiry  int
+	Token   uint64 // of a cas
+	Seen    string // the value for which the token of a cas was got
+	NoReply bool
+
+	// What was answered, and when, since the start of the round.
+	Call, Return time.Duration
+	Answer       string // a line of the protocol, Hit, or Miss
+	Unknown      bool   // there was no proper answer; Answer says what there was
+	GotValue     string
+	GotFlags     uint32
+	GotToken     uint64
+	GotExpiry    int // of a Peek
+}
+
+// writes reports whether the command may change something.
+func (o *Op) writes() bool {
+	return o.Kind != Get && o.Kind != Gets && o.Kind != Peek
+}
+
+// fail notes that there was no proper answer.
+func (o *Op) fail(why string) {
+	o.Answer, o.Unknown, o.Return = why, true, forever
+}
+
+// String describes the operation without its times.
+func (o *Op) String() string {
+	s := string(o.Kind)
+	switch o.Kind {
+	case Set, Add, Replace:
+		s += fmt.Sprintf(" %q flags %d%s", o.Value, o.Flags, expiryText(o.Expiry))
+	case Cas:
+		s += fmt.Sprintf(" %q flags %d%s, token %d got for %q", o.Value, o.Flags, expiryText(o.Expiry), o.Token, o.Seen)
+	case Append, Prepend:
+		s += fmt.Sprintf(" %q", o.Value)
+	case Incr, Decr:
+		s += " " + o.Value
+	case Touch, Gat:
+		s += expiryText(o.Expiry)
+	}
+	if o.NoReply {
+		s += " noreply"
+	}
+	s += " -> " + o.Answer
+	if o.Answer == Hit {
+		s += fmt.Sprintf(" %q flags %d", o.GotValue, o.GotFlags)
+		if o.Kind == Gets {
+			s += fmt.Sprintf(" token %d", o.GotToken)
+		}
+		if o.Kind == Peek {
+			s += expiryText(o.GotExpiry)
+		}
+	}
+	if o.Unknown {
+		s += " (outcome unknown)"
+	}
+	return s
+}
+
+// Line describes the operation with its times, in seconds.
+func (o *Op) Line() string {
+	until := "forever"
+	if o.Return != forever {
+		until = fmt.Sprintf("%.6f", o.Return.Seconds())
+	}
+	return fmt.Sprintf("%.6f %s client %d: %s", o.Call.Seconds(), until, o.Client, o)
+}
+
+func expiryText(n int) string {
+	switch n {
+	case Never:
+		return ""
+	case Past:
+		return " expired"
+	default:
+		return " deadline " + strconv.Itoa(n)
+	}
+}

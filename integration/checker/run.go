@@ -1,0 +1,208 @@
+package checker
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// Options say how to run the checker. The zero value of a field stands for
+// the value in brackets.
+type Options struct {
+	Seed    uint64        // what is done depends on it alone
+	For     time.Duration // start no round after that time (30s)
+	Clients int           // at work at once (12)
+	Slots   int           // keys in use at once (20)
+	Think   time.Duration // a client's pause between two commands, on average (3ms)
+	Limit   time.Duration // for the check of one key (12s)
+	Kinds   []string      // of faults (all)
+}
+
+// Totals counts what was done and found.
+type Totals struct {
+	Rounds, Ops, Unknown, Keys, Undecided, Losses, Failures, Cas int
+	Faults                                                       map[string]int
+	Errors                                                       map[string]int // lines that clients got in place of answers
+}
+
+// NewTotals returns totals of nothing.
+func NewTotals() *Totals { return &Totals{Faults: make(map[string]int), Errors: make(map[string]int)} }
+
+// String is the summary, one thing in a line.
+func (t *Totals) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "rounds %d, operations %d (of unknown outcome %d, cas that succeeded %d), keys checked %d\n", t.Rounds, t.Ops, t.Unknown, t.Cas, t.Keys)
+	total := 0
+	for _, n := range t.Faults {
+		total += n
+	}
+	fmt.Fprintf(&b, "faults %d", total)
+	for _, kind := range slices.Sorted(maps.Keys(t.Faults)) {
+		fmt.Fprintf(&b, ", %s %d", kind, t.Faults[kind])
+	}
+	fmt.Fprintf(&b, "\nundecided checks %d, losses allowed %d, failures %d", t.Undecided, t.Losses, t.Failures)
+	for _, line := range slices.SortedFunc(maps.Keys(t.Errors), func(a, b string) int { return cmp.Compare(t.Errors[b], t.Errors[a]) }) {
+		fmt.Fprintf(&b, "\n%6d times: %s", t.Errors[line], line)
+	}
+	return b.String()
+}
+
+// Run starts a cluster and lets clients work on it, round after round, while
+// faults are injected. What is wrong fails the test; then the run ends. What
+// was done is added to the totals.
+func Run(tb testing.TB, o Options, totals *Totals) {
+	tb.Helper()
+	o.For = cmp.Or(o.For, 30*time.Second)
+	o.Clients = cmp.Or(o.Clients, 12)
+	o.Slots = cmp.Or(o.Slots, 20)
+	o.Think = cmp.Or(o.Think, 3*time.Millisecond)
+	o.Limit = cmp.Or(o.Limit, 12*time.Second)
+	if len(o.Kinds) == 0 {
+		o.Kinds = slices.Sorted(maps.Keys(faultKinds()))
+	}
+	rng := rand.New(rand.NewPCG(o.Seed, 2))
+	cluster := startCluster(tb, rng)
+	tb.Log(cluster)
+	begin := time.Now()
+	for n := 0; time.Since(begin) < o.For && !tb.Failed(); n++ {
+		runRound(tb, o, cluster, fmt.Sprintf("r%d", n), rng, totals)
+	}
+	if tb.Failed() {
+		totals.Failures++
+	}
+}
+
+// runRound runs one round and checks it.
+func runRound(tb testing.TB, o Options, cluster *Cluster, name string, rng *rand.Rand, totals *Totals) {
+	tb.Helper()
+	if err := cluster.awaitWhole(); err != nil {
+		tb.Errorf("before round %s: %v", name, err)
+		return
+	}
+	r := newRound(cluster, name, o.Slots, o.Think)
+	clients := make([]*client, o.Clients)
+	var working sync.WaitGroup
+	seed := rng.Uint64()
+	for i := range clients {
+		clients[i] = newClient(i, seed, r)
+		working.Go(clients[i].run)
+	}
+	in := &injector{rng: rng, cluster: cluster, round: r, kinds: o.Kinds}
+	defer working.Wait()
+	defer r.end() // also when a program could not be started
+	length := 4*time.Second + time.Duration(rng.Int64N(int64(5*time.Second)))
+	if err := in.run(length); err != nil {
+		tb.Errorf("round %s: %v", name, err)
+	}
+	r.end()
+	working.Wait()
+
+	h := &History{Keys: r.keys, Losses: in.losses, Faults: in.faults}
+	for _, c := range clients {
+		h.Ops = append(h.Ops, c.ops...)
+		for _, wrong := range c.wrong {
+			tb.Errorf("round %s, client %d: %s", name, c.id, wrong)
+		}
+		if c.hangs > 0 {
+			tb.Errorf("round %s: %d requests of client %d had no answer for %v", name, c.hangs, c.id, clientTimeout)
+		}
+		for line, n := range c.said {
+			totals.Errors[line] += n
+		}
+	}
+	if !tb.Failed() {
+		h.Ops = append(h.Ops, finalReads(tb, cluster, r)...)
+	}
+	totals.count(h)
+	judge(tb, o, r, h, totals)
+}
+
+// count adds what was done in a round.
+func (t *Totals) count(h *History) {
+	t.Rounds++
+	t.Ops += len(h.Ops)
+	for _, o := range h.Ops {
+		if o.Unknown {
+			t.Unknown++
+		}
+		if o.Kind == Cas && o.Answer == "STORED" {
+			t.Cas++
+		}
+	}
+	for _, f := range h.Faults {
+		t.Faults[f.Kind]++
+	}
+	t.Losses += len(h.Losses)
+}
+
+// finalWithin is how long two servers may take to become equal after the last
+// command was answered and redundancy is whole.
+const finalWithin = 5 * time.Second
+
+// finalReads compares the servers, which have to be equal, and returns what
+// they hold as reads of the keys.
+func finalReads(tb testing.TB, cluster *Cluster, r *round) []*Op {
+	tb.Helper()
+	if err := cluster.awaitWhole(); err != nil {
+		tb.Errorf("after round %s: %v", r.name, err)
+		return nil
+	}
+	call := r.now()
+	agreed, differ, err := cluster.compare(r.keys, finalWithin)
+	if err != nil {
+		tb.Errorf("after round %s, asking the servers: %v", r.name, err)
+		return nil
+	}
+	if len(differ) > 0 {
+		tb.Errorf("after round %s the servers differ in %d of %d keys although redundancy is whole:\n%s",
+			r.name, len(differ), len(r.keys), strings.Join(differ, "\n"))
+	}
+	var ops []*Op
+	for key, held := range agreed {
+		o := &Op{Client: serverClient, Kind: Peek, Key: key, Call: call, Return: r.now(), Answer: Miss}
+		if held.found {
+			o.Answer, o.GotValue, o.GotFlags = Hit, string(held.item.Value), held.item.Flags
+			o.GotExpiry = r.expiryOf(held.item.TTL)
+		}
+		ops = append(ops, o)
+	}
+	return ops
+}
+
+// judge checks a history and reports what is wrong.
+func judge(tb testing.TB, o Options, r *round, h *History, totals *Totals) {
+	tb.Helper()
+	dir, err := os.MkdirTemp(os.Getenv("MAGENT_ARTIFACTS"), "magent-checker-")
+	if err != nil {
+		tb.Error(err)
+		return
+	}
+	verdicts, err := h.CheckAll(o.Limit, dir)
+	if err != nil {
+		tb.Error(err)
+	}
+	_ = os.Remove(dir) // unless something was written there
+	if n := len(h.Keys) - len(verdicts); n > 0 {
+		tb.Logf("round %s: %d more keys were not checked", r.name, n)
+	}
+	for _, v := range verdicts {
+		totals.Keys++
+		switch v.Result {
+		case porcupine.Unknown:
+			totals.Undecided++
+			tb.Logf("round %s: the check of key %s was not decided within %v", r.name, v.Key, o.Limit)
+		case porcupine.Illegal:
+			tb.Errorf("round %s: key %s: a promise is broken; all of it is in %s:\n%s",
+				r.name, v.Key, strings.Join(v.Written, " and "), v.Short)
+		}
+	}
+}
