@@ -22,6 +22,9 @@ var metaModes = [...]byte{OpAdd: 'E', OpReplace: 'R', OpAppend: 'A', OpPrepend: 
 
 // AppendMetaSet writes the line of a storage command. The value and "\r\n"
 // have to follow. The answers are Done, NotStored, Exists and NotFound.
+//
+// When the value is too large for the server it drops the item that it had,
+// whatever the operation; of the classic commands only set does so.
 func AppendMetaSet(dst, key []byte, s *MetaSet) []byte {
 	dst = append(append(dst, "ms "...), key...)
 	dst = appendUint(append(dst, ' '), uint64(s.Size))
