@@ -73,7 +73,7 @@ func TestParseItem(t *testing.T) {
 func TestParseItemMalformed(t *testing.T) {
 	for _, in := range []string{
 		"EN\r\n", "HD s3\r\n", "VAL", "va 3\r\n", "VALUE k 0 0\r\n", "\r\n", "VA \r\n", "VA f1 t1 c1\r\n", "VA x\r\n", "VA 3x\r\n", "VA -1\r\n", "VA +1\r\n",
-		"VA 2147483648\r\n", "VA 99999999999999999999\r\n", "VA 3\n", "VA 3 f5 t100 c1\n", "VA 3 f5 t100\r\n", "VA 3 c1\r\n", "VA 3 f5 c1\r\n",
+		"VA 2147483648\r\n", "VA 99999999999999999999\r\n", "VA 33\n", "VA 3 f5 t100 c11\n", "VA 3 f5 t100\r\n", "VA 3 c1\r\n", "VA 3 f5 c1\r\n",
 		"VA 3 f t100 c1\r\n", "VA 3 f5 t c1\r\n", "VA 3 f5 t100 c\r\n", "VA 3 f5x t100 c1\r\n", "VA 3 f-5 t100 c1\r\n",
 		"VA 3 f4294967296 t100 c1\r\n", "VA 3 f5 t-2 c1\r\n", "VA 3 f5 t-- c1\r\n", "VA 3 f5 t4294967296 c1\r\n",
 		"VA 3 f5 t100 c18446744073709551616\r\n", "VA 3 sx f5 t100 c1\r\n", "VA 3 f5 t100 c1\rx\r\n", "VA 3 f5 t100 c1\r\r\n",

@@ -5,8 +5,15 @@ import (
 	"math"
 )
 
-// DumpedKey is one line of the answer to "lru_crawler metadump" (protocol.txt,
-// "LRU_Crawler"). What the line does not tell is 0.
+// DumpedKey is one line of the answer to "lru_crawler metadump all" or "hash"
+// (protocol.txt, "LRU_Crawler"). What the line does not tell is 0.
+//
+// memcached sends the lines without an OK before them and END behind them, and
+// refuses the command behind another one that it has not yet answered. It runs
+// one dump at a time and answers BUSY to a second. "all" walks the slab classes
+// side by side, each from its least recently used item on, and may miss items
+// that move meanwhile; "hash" walks the hash table, in no order (item_crawl_hash
+// and item_crawler_thread of memcached's crawler.c).
 type DumpedKey struct {
 	// Key may hold any byte, as keys of the binary protocol and base64-encoded
 	// ones do. IsText tells whether it is fit for a line.
