@@ -108,6 +108,8 @@ func TestExplainWithLittleKnown(t *testing.T) {
 		{"STAT key k\nSTAT primary a:1\nSTAT primary:state down\nSTAT primary:present unknown\n" +
 			"STAT backup [::1]:11211\nSTAT backup:state up\nSTAT backup:present no\nSTAT backup:journal no\nSTAT same unknown\nEND\n",
 			"key      k\nprimary  a:1          down  unknown\nbackup   [::1]:11211  up    absent\nsame     unknown\n"},
+		{"STAT key k\nSTAT primary a:1\nSTAT primary:state warming\nSTAT primary:journal yes\nSTAT backup b:1\nSTAT backup:state up\nEND\n",
+			"key      k\nprimary  a:1  warming  waits to be replayed\nbackup   b:1  up\nsame     unknown\n"},
 		{"STAT key k\nSTAT primary a:1\nSTAT primary:news yes\nEND\n",
 			"key      k\nprimary  a:1\nbackup   none\nsame     unknown\n"},
 		{"STAT key k\nSTAT primary a\x1b[2J\nEND\n",
@@ -215,6 +217,7 @@ func TestWhichMagentIsAsked(t *testing.T) {
 		{"-f /m.sock -p 0", "unix", "/m.sock"},
 		{"-f /m.sock -p 12000", "unix", "/m.sock"},
 		{"--config " + file, "unix", "/run/magent.sock"},
+		{"--config " + file + " -p 0", "unix", "/run/magent.sock"},
 		{"--config " + file + " -p 12001", "tcp", "10.0.0.66:12001"},
 		{"--config " + file + " -l 10.0.0.9", "tcp", "10.0.0.9:12000"},
 		{"--config " + file + " -f other", "unix", "/start/other"},
