@@ -103,9 +103,5 @@ func TestModelIsThatOfMemcached(t *testing.T) {
 			t.Errorf("key %s: %s\n%s", v.Key, v.Result, v.Short)
 		}
 	}
-	answers := make(map[string]int)
-	for _, o := range h.Ops {
-		answers[string(o.Kind)+" "+o.Answer[:min(4, len(o.Answer))]]++
-	}
-	t.Logf("%d operations: %v", len(h.Ops), answers)
+	t.Logf("%d operations", len(h.Ops))
 }

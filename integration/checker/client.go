@@ -24,6 +24,7 @@ const errorPause = 30 * time.Millisecond
 type token struct {
 	value string
 	cas   uint64
+	at    time.Duration // when it was asked for
 }
 
 // client runs random commands, one after the other.
@@ -264,6 +265,13 @@ func (c *client) multiGet() {
 		ops = append(ops, o)
 		line += " " + o.Key
 	}
+	for range c.rng.IntN(3) {
+		if key, ok := c.round.anyFiller(c.rng); ok {
+			o := c.begin(Get, key)
+			ops = append(ops, o)
+			line += " " + o.Key
+		}
+	}
 	c.retrieve(line, ops...)
 }
 
@@ -301,14 +309,14 @@ func (c *client) compareAndSwap(key string, slot int) {
 		if g.Unknown || g.Answer != Hit {
 			return
 		}
-		old = token{g.GotValue, g.GotToken}
+		old = token{g.GotValue, g.GotToken, g.Call}
 		if c.rng.IntN(2) == 0 || !have {
 			c.held[key] = old
 		}
 		c.pause(time.Duration(c.rng.Int64N(int64(c.round.think))))
 	}
 	o := c.begin(Cas, key)
-	o.Token, o.Seen = old.cas, old.value
+	o.Token, o.Seen, o.SeenAt = old.cas, old.value, old.at
 	c.newItem(o, slot)
 	c.store(o)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -60,6 +61,12 @@ func startCluster(tb testing.TB, rng *rand.Rand) *Cluster {
 	if rng.IntN(3) == 0 {
 		c.config = harness.Config{Primaries: []string{a, b}, Backups: []string{b, a}}
 	}
+	rates := []string{"1000", "3000", "10000"} // how long a resync takes
+	c.config.Args = []string{
+		"--resync-rate", rates[rng.IntN(len(rates))],
+		// A busy machine is not to look like a server that fails.
+		"--server-timeout", "700ms", "--connect-timeout", "500ms",
+	}
 	c.startMagent(0)
 	if rng.IntN(2) == 0 {
 		c.startMagent(1)
@@ -78,7 +85,7 @@ func (c *Cluster) String() string {
 	if len(c.config.Primaries) > 1 {
 		s += ", both are primary and backup"
 	}
-	return s
+	return s + ", magent runs with " + strings.Join(c.config.Args, " ")
 }
 
 var serverNames = [2]string{"A", "B"}
@@ -87,7 +94,7 @@ var serverNames = [2]string{"A", "B"}
 func (c *Cluster) startMagent(i int) {
 	c.tb.Helper()
 	cfg := c.config
-	cfg.Args = []string{"-P", c.markers[i]}
+	cfg.Args = append([]string{"-P", c.markers[i]}, cfg.Args...)
 	m := harness.StartMagent(c.tb, cfg)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -146,6 +153,19 @@ func (c *Cluster) dial() (*harness.Client, error) {
 	return conn, nil
 }
 
+// empty removes everything, through magent.
+func (c *Cluster) empty() {
+	c.tb.Helper()
+	conn, err := c.dial()
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	defer c.hangUp(conn)
+	if answer, err := conn.Command("flush_all"); err != nil || answer != "OK" {
+		c.tb.Errorf("flush_all, without a fault: %q, %v", answer, err)
+	}
+}
+
 // hangUp closes a client's connection.
 func (c *Cluster) hangUp(conn *harness.Client) {
 	c.mu.Lock()
@@ -186,8 +206,25 @@ func (c *Cluster) whole() (bool, string) {
 	return all, strings.Join(said, ", ")
 }
 
+// outages is how often the running magents have taken each server out.
+func (c *Cluster) outages() (n [2]int) {
+	for _, m := range c.magents {
+		if m == nil {
+			continue
+		}
+		for i, text := range c.ask(m, "outages") {
+			count, _ := strconv.Atoi(text)
+			n[i] += count
+		}
+	}
+	return n
+}
+
 // states asks a magent for the states of the two servers.
-func (c *Cluster) states(m *harness.Magent) [2]string {
+func (c *Cluster) states(m *harness.Magent) [2]string { return c.ask(m, "state") }
+
+// ask asks a magent what it says of the two servers under a name.
+func (c *Cluster) ask(m *harness.Magent, name string) [2]string {
 	conn, err := harness.Dial(m.Addr)
 	if err != nil {
 		return [2]string{err.Error(), err.Error()}
@@ -198,11 +235,11 @@ func (c *Cluster) states(m *harness.Magent) [2]string {
 	if err != nil {
 		return [2]string{err.Error(), err.Error()}
 	}
-	var states [2]string
+	var said [2]string
 	for i, j := range c.junctions {
-		states[i] = stats[j.Addr+":state"]
+		said[i] = stats[j.Addr+":"+name]
 	}
-	return states
+	return said
 }
 
 // Redundancy is taken to be whole when it was so for a while: a magent may
@@ -257,13 +294,16 @@ func sameHeld(a, b held) bool {
 // compare asks both servers for all keys until they agree, and returns what
 // they hold and the keys on which they do not agree.
 func (c *Cluster) compare(keys []string, within time.Duration) (agreed map[string]held, differ []string, err error) {
-	var conns [2]*harness.Client
-	for i, s := range c.servers {
-		if conns[i], err = harness.Dial(s.Addr); err != nil {
-			return nil, nil, err
-		}
-		defer func() { _ = conns[i].Close() }()
+	a, err := harness.Dial(c.servers[0].Addr)
+	if err != nil {
+		return nil, nil, err
 	}
+	defer func() { _ = a.Close() }()
+	b, err := harness.Dial(c.servers[1].Addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = b.Close() }()
 	agreed = make(map[string]held)
 	left := slices.Clone(keys)
 	harness.Poll(within, func() bool {
@@ -271,7 +311,7 @@ func (c *Cluster) compare(keys []string, within time.Duration) (agreed map[strin
 		var again []string
 		for _, key := range left {
 			var both [2]held
-			for i, conn := range conns {
+			for i, conn := range [2]*harness.Client{a, b} {
 				if both[i].item, both[i].found, err = conn.Peek(key); err != nil {
 					return true
 				}

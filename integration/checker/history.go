@@ -2,6 +2,7 @@ package checker
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -28,10 +29,13 @@ type Fault struct {
 
 // History is all that happened in one round.
 type History struct {
+	Began  time.Time // by the clock of the programs' logs
 	Keys   []string
 	Ops    []*Op
 	Losses []Span // when both copies of a key may have gone
 	Faults []Fault
+
+	byKey map[string][]*Op
 }
 
 // Verdict is the result of the check of one key.
@@ -48,16 +52,18 @@ type Verdict struct {
 // otherwise its error may not have been told when there was a fault.
 func (h *History) ofKey(key string, strict bool) []*Op {
 	var ops []*Op
-	for _, o := range h.Ops {
-		if o.Key != key && o.Key != "" {
-			continue
-		}
+	for _, o := range h.ops(key) {
 		if o.Unknown && !o.writes() {
 			continue
 		}
-		if !strict && o.NoReply && !o.Unknown && h.disturbed(Span{o.Call, o.Return}) {
+		switch {
+		case !strict && o.NoReply && !o.Unknown && h.disturbed(Span{o.Call, o.Return}):
 			copied := *o
 			copied.fail("noreply while there was a fault")
+			o = &copied
+		case o.Kind == Cas && !h.disturbed(Span{o.SeenAt, o.Return}):
+			copied := *o
+			copied.steady = true
 			o = &copied
 		}
 		ops = append(ops, o)
@@ -65,8 +71,19 @@ func (h *History) ofKey(key string, strict bool) []*Op {
 	for _, l := range h.Losses {
 		ops = append(ops, &Op{Client: lossClient, Kind: Loss, Key: key, Call: l.From, Return: l.To, Answer: "it may be lost"})
 	}
-	slices.SortStableFunc(ops, func(a, b *Op) int { return int(a.Call - b.Call) })
+	slices.SortStableFunc(ops, func(a, b *Op) int { return cmp.Compare(a.Call, b.Call) })
 	return ops
+}
+
+// ops returns the operations on one key and on all keys.
+func (h *History) ops(key string) []*Op {
+	if h.byKey == nil {
+		h.byKey = make(map[string][]*Op)
+		for _, o := range h.Ops {
+			h.byKey[o.Key] = append(h.byKey[o.Key], o)
+		}
+	}
+	return slices.Concat(h.byKey[key], h.byKey[""])
 }
 
 // disturbed reports whether a fault was under way.
@@ -74,10 +91,18 @@ func (h *History) disturbed(s Span) bool {
 	return slices.ContainsFunc(h.Faults, func(f Fault) bool { return f.meets(s) })
 }
 
+// needless reports whether an error was answered while nothing was done to one
+// of the servers.
+func (h *History) needless(o *Op) bool {
+	return !slices.ContainsFunc(h.Faults, func(f Fault) bool {
+		return !oneServer(f.Kind) && f.From <= o.Call && o.Call <= f.To
+	})
+}
+
 // Numbers of "clients" that are none.
 const (
 	serverClient = 90 // asks a server directly
-	flushClient  = 91
+	fillClient   = 91 // writes the keys that are only read afterwards
 	lossClient   = 92
 )
 
@@ -188,7 +213,7 @@ func (h *History) explain(v *Verdict, limit time.Duration, dir string) error {
 
 // around is the history before and behind one operation.
 func (h *History) around(ops []*Op, at int) string {
-	const before, behind = 25, 8
+	const before, behind, mostOld = 25, 8, 8
 	if at < 0 {
 		at = len(ops) - 1
 	}
@@ -201,6 +226,7 @@ func (h *History) around(ops []*Op, at int) string {
 			old = append(old, "    "+o.Line())
 		}
 	}
+	old = old[max(0, len(old)-mostOld):]
 	return strings.Join(append(old, part...), "\n")
 }
 
@@ -228,7 +254,7 @@ func (h *History) lines(ops []*Op, at int) []string {
 			lines = append(lines, line{f.From, fmt.Sprintf("*** %.6f %.6f %s: %s", f.From.Seconds(), f.To.Seconds(), f.Kind, f.What)})
 		}
 	}
-	slices.SortStableFunc(lines, func(a, b line) int { return int(a.at - b.at) })
+	slices.SortStableFunc(lines, func(a, b line) int { return cmp.Compare(a.at, b.at) })
 	out := make([]string, len(lines))
 	for i, l := range lines {
 		out[i] = l.text

@@ -20,6 +20,8 @@ type injector struct {
 	faults []Fault
 	losses []Span
 	notes  []string // what was done in the fault that is under way
+	killed int      // the server whose life ended in it, -1 for none
+	alarms int      // how often a server that was needed was taken out though it was well
 }
 
 // faultKinds are the kinds of faults and how to bring each about. Each ends
@@ -42,7 +44,21 @@ func faultKinds() map[string]func(*injector) {
 		"restart while cut":  (*injector).restartWhileCut,
 		"hand-over":          (*injector).handOver,
 		"kill while cut off": (*injector).killWhileCutOff,
+		"kill then freeze":   (*injector).killThenFreeze,
+		"kill and magent":    (*injector).killAndMagent,
+		"kill on return":     (*injector).killOnReturn,
 		"both copies":        (*injector).bothCopies,
+	}
+}
+
+// oneServer reports whether a kind of fault concerns one server only.
+func oneServer(kind string) bool {
+	switch kind {
+	case "both in turn", "magent dies", "magent restarts", "restart while cut", "hand-over",
+		"kill then freeze", "kill and magent", "both copies":
+		return false
+	default:
+		return true
 	}
 }
 
@@ -52,7 +68,8 @@ func (in *injector) run(length time.Duration) error {
 	in.pause(100, 600)
 	for in.round.now() < length {
 		kind := in.kinds[in.rng.IntN(len(in.kinds))]
-		in.notes = nil
+		in.notes, in.killed = nil, -1
+		outages := in.cluster.outages()
 		f := Fault{Kind: kind, Span: Span{From: in.round.now()}}
 		losses := len(in.losses)
 		faultKinds()[kind](in)
@@ -60,6 +77,12 @@ func (in *injector) run(length time.Duration) error {
 		err := in.cluster.awaitWhole()
 		f.To = in.round.now()
 		f.What = fmt.Sprintf("%s; it lasted %.3f s", strings.Join(in.notes, ", "), lasted.Seconds())
+		if len(in.losses) == losses && in.killed >= 0 && in.cluster.outages()[1-in.killed] > outages[1-in.killed] {
+			// This happens on a machine with too much to do, and may happen
+			// just when the other copy goes.
+			in.alarms++
+			in.losses = append(in.losses, Span{From: f.From})
+		}
 		for i := losses; i < len(in.losses); i++ {
 			in.losses[i].To = f.To
 		}
@@ -127,10 +150,16 @@ func (in *injector) block(server int, l *harness.Link) {
 	}
 }
 
+// end kills a server that may be needed no more: its twin has it all.
+func (in *injector) end(i int) {
+	in.killed = i
+	in.cluster.servers[i].Kill()
+	in.note("%s is killed", serverNames[i])
+}
+
 func (in *injector) kill() {
 	i, s := in.server()
-	s.Kill()
-	in.note("%s is killed", serverNames[i])
+	in.end(i)
 	if in.maybe() {
 		in.pause(100, 2500)
 	}
@@ -149,6 +178,7 @@ func (in *injector) warmRestart() {
 		return
 	}
 	in.note("%s is stopped", serverNames[i])
+	in.killed = i
 	// memcached takes a memory file only in a later second than it was left.
 	in.cluster.warmRestart(i, func() { in.pause(1100, 2500) })
 	in.note("%s runs with its items, pid %d", serverNames[i], s.PID())
@@ -165,7 +195,7 @@ func (in *injector) freeze(least, most int) {
 
 func (in *injector) shortFreeze() { in.freeze(20, 400) }
 
-func (in *injector) longFreeze() { in.freeze(700, 3000) }
+func (in *injector) longFreeze() { in.freeze(900, 3000) }
 
 func (in *injector) cutAnswer() {
 	server, l := in.path()
@@ -332,10 +362,81 @@ func (in *injector) killWhileCutOff() {
 	s := in.cluster.servers[i]
 	in.block(i, l)
 	in.pause(300, 1500)
+	in.end(i)
 	s.Restart()
-	in.note("%s was killed and runs, empty, pid %d", serverNames[i], s.PID())
+	in.note("%s runs, empty, pid %d", serverNames[i], s.PID())
 	in.pause(0, 700)
 	in.heal(i, l)
+}
+
+// killOnReturn restarts a server, empty, while it gets what it has missed.
+func (in *injector) killOnReturn() {
+	i, l := in.path()
+	in.block(i, l)
+	in.pause(600, 2000)
+	in.heal(i, l)
+	in.pause(0, 500)
+	in.end(i)
+	in.cluster.servers[i].Restart()
+	in.note("%s runs, empty", serverNames[i])
+}
+
+// killThenFreeze takes the twin away for a while when it is needed most:
+// while a server that came back empty gets everything from it.
+func (in *injector) killThenFreeze() {
+	i, s := in.server()
+	twin := in.cluster.servers[1-i]
+	in.end(i)
+	in.pause(0, 300)
+	s.Restart()
+	in.killed = -1 // an outage of the twin is not a surprise
+	in.note("%s runs, empty", serverNames[i])
+	in.pause(0, 400)
+	l := in.cluster.link(in.active(), 1-i)
+	if in.maybe() {
+		twin.Freeze()
+		in.note("%s stands still", serverNames[1-i])
+		in.pause(100, 2000)
+		twin.Thaw()
+		in.note("%s goes on", serverNames[1-i])
+		return
+	}
+	in.block(1-i, l)
+	in.pause(100, 2000)
+	in.heal(1-i, l)
+}
+
+// killAndMagent takes the magent away that knows what a server lacks which
+// has come back empty.
+func (in *injector) killAndMagent() {
+	i, s := in.server()
+	in.end(i)
+	in.pause(0, 500)
+	if in.maybe() {
+		s.Restart()
+		in.note("%s runs, empty", serverNames[i])
+		in.pause(0, 500)
+	}
+	if in.maybe() {
+		in.again(in.maybe())
+	} else {
+		second := 1 - in.active()
+		if in.cluster.magents[second] == nil {
+			in.cluster.startMagent(second)
+			in.note("magent %d runs", second)
+		}
+		in.cluster.moveClients(second)
+		in.note("the clients use magent %d", second)
+		if in.maybe() {
+			in.cluster.endMagent(1-second, true)
+			in.note("magent %d is killed", 1-second)
+		}
+	}
+	if !s.Running() {
+		in.pause(0, 500)
+		s.Restart()
+		in.note("%s runs, empty", serverNames[i])
+	}
 }
 
 // bothCopies ends the second server before the first one is whole again:
@@ -348,8 +449,7 @@ func (in *injector) bothCopies() {
 	if away {
 		in.block(i, l)
 	} else {
-		s.Kill()
-		in.note("%s is killed", serverNames[i])
+		in.end(i)
 	}
 	in.pause(100, 1500)
 	in.losses = append(in.losses, Span{From: in.round.now()})

@@ -173,7 +173,7 @@ func step(s item, o *Op) (ok bool, next item) {
 	if o.Unknown || o.NoReply {
 		return true, next
 	}
-	if o.Kind == Cas && o.Answer == "EXISTS" {
+	if o.Kind == Cas && o.Answer == "EXISTS" && !o.steady {
 		// Tokens need not survive a failover or a new life of a server.
 		return s.present, s
 	}

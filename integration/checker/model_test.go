@@ -130,8 +130,11 @@ func TestHistoriesMadeByHand(t *testing.T) {
 		{name: "cas after a touch", want: porcupine.Ok, ops: []*Op{
 			at(0, 1, set("a")), at(2, 3, gets("a", 5)), at(4, 5, Op{Kind: Touch, Expiry: 3, Answer: "TOUCHED"}), at(6, 7, cas("c", 5, "a", "STORED")),
 		}},
-		{name: "a token that does not survive", want: porcupine.Ok, ops: []*Op{
+		{name: "a token that does not survive a fault", want: porcupine.Ok, faults: []Fault{{Span: Span{From: 3 * time.Second, To: 4 * time.Second}}}, ops: []*Op{
 			at(0, 1, set("a")), at(2, 3, gets("a", 5)), at(4, 5, cas("b", 5, "a", "EXISTS")), at(6, 7, gets("a", 6)),
+		}},
+		{name: "a token that does not survive although nothing happened", want: porcupine.Illegal, ops: []*Op{
+			at(0, 1, set("a")), at(2, 3, gets("a", 5)), at(4, 5, cas("b", 5, "a", "EXISTS")),
 		}},
 		{name: "EXISTS without an item", want: porcupine.Illegal, ops: []*Op{
 			at(0, 1, set("a")), at(2, 3, gets("a", 5)), at(4, 5, deleted()), at(6, 7, cas("b", 5, "a", "EXISTS")),

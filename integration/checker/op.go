@@ -66,6 +66,7 @@ type Op struct {
 	Expiry  int
 	Token   uint64 // of a cas
 	Seen    string // the value for which the token of a cas was got
+	SeenAt  time.Duration
 	NoReply bool
 
 	// What was answered, and when, since the start of the round.
@@ -76,6 +77,8 @@ type Op struct {
 	GotFlags     uint32
 	GotToken     uint64
 	GotExpiry    int // of a Peek
+
+	steady bool // no fault between the token was asked for and the cas was answered
 }
 
 // writes reports whether the command may change something.

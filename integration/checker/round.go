@@ -1,7 +1,9 @@
 package checker
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +28,8 @@ type round struct {
 	over  atomic.Bool
 	ended chan struct{} // closed when the round is over
 
-	slots []atomic.Pointer[string] // the key that is in use in each slot
+	slots   []atomic.Pointer[string] // the key that is in use in each slot
+	fillers int                      // keys that are written once, and read
 
 	mu      sync.Mutex
 	keys    []string       // all that were in use
@@ -85,6 +88,50 @@ const (
 
 // key is the key that is in use in a slot.
 func (r *round) key(slot int) string { return *r.slots[slot].Load() }
+
+// filler is the name of a key that is written once.
+func (r *round) filler(n int) string { return fmt.Sprintf("%s.filler.%d", r.name, n) }
+
+// anyFiller chooses one of the keys that are written once.
+func (r *round) anyFiller(rng *rand.Rand) (string, bool) {
+	if r.fillers == 0 {
+		return "", false
+	}
+	return r.filler(rng.IntN(r.fillers)), true
+}
+
+// fill writes keys that are only read afterwards. They make a resync last a
+// while, and show what it leaves out.
+func (r *round) fill(n int) ([]*Op, error) {
+	conn, err := r.service.dial()
+	if err != nil {
+		return nil, err
+	}
+	defer r.service.hangUp(conn)
+	var ops []*Op
+	var request []byte
+	call := r.now()
+	for i := range n {
+		o := &Op{Client: fillClient, Kind: Set, Key: r.filler(i), Value: fmt.Sprintf("filler %d", i), Flags: uint32(i), Expiry: i % 4, Call: call}
+		exptime := 0
+		if o.Expiry != Never {
+			exptime = int(r.deadline(o.Expiry).Unix())
+		}
+		request = append(request, harness.Storage("set", o.Key, o.Flags, exptime, []byte(o.Value))...)
+		ops = append(ops, o)
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- conn.Send(request) }()
+	for _, o := range ops {
+		if o.Answer, err = conn.Line(); err != nil {
+			break
+		}
+		o.Return = r.now()
+		r.keys = append(r.keys, o.Key)
+	}
+	r.fillers = n
+	return ops, errors.Join(err, <-sent)
+}
 
 // rename puts a new key into a slot. The caller holds mu, or is alone.
 func (r *round) rename(slot, generation int) {
