@@ -25,7 +25,7 @@ MODERN       := $(CURDIR)/.tools/memcached-1.6.38/memcached
 SERVER_TESTS := ./backend ./proxy/protocol ./integration
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-modern memcached-1.6.38 check lint fuzz bench install uninstall clean go
+.PHONY: help build run test test-modern memcached-1.6.38 check lint fuzz bench bench-recovery install uninstall clean go
 
 help: ## show this list
 	@echo 'magent, a write-mirroring cache proxy for memcached'
@@ -65,6 +65,10 @@ fuzz: go ## run every fuzz target for a minute
 bench: build ## compare with nutcracker and plain memcached; writes docs/bench/comparison.md
 	@.ci/packages memcached=memcached nutcracker=nutcracker taskset=util-linux
 	go run ./integration/bench --magent ./magent --out docs/bench/comparison.md
+
+bench-recovery: build ## measure how a server that lost 1,000,000 keys is filled; writes docs/bench/recovery.md
+	@.ci/packages memcached=memcached taskset=util-linux
+	go run ./integration/bench --magent ./magent --targets magent --only p1,lone --recovery 1000000 --out docs/bench/recovery.md
 
 install: ## install the program and its manual page (PREFIX=/usr/local, DESTDIR=)
 	@test -x magent || $(MAKE) build

@@ -22,6 +22,8 @@
 //	report.go     the tables, as text and as markdown
 //	machine.go    the machine and the versions, for the report
 //	memory.go     memory of a proxy per idle client
+//	recovery.go   how a server that comes back empty is filled, and what
+//	              clients notice of it; recovery_report.go shows that
 //
 // A stage owns its processes; closing it ends them, also after an error or an
 // interrupt. All processes are started on the main thread, so that the kernel

@@ -33,6 +33,7 @@ type options struct {
 	loadCore  int
 	out       string
 	idle      int
+	recovery  int
 }
 
 // list is a flag that may be given more than once.
@@ -85,6 +86,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	f.IntVar(&o.loadCore, "load-core", 1, "core of the load generator and the servers")
 	f.StringVar(&o.out, "out", "", "also write the report to this markdown `file`")
 	f.IntVar(&o.idle, "idle", 0, "measure the memory of so many idle `clients` instead of speed")
+	f.IntVar(&o.recovery, "recovery", 0, "instead of speed, measure how a primary that comes back empty is filled with so many `keys`")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			f.SetOutput(stdout)
@@ -158,9 +160,12 @@ func run(args []string, stdout io.Writer) (err error) {
 		rounds: o.rounds, seconds: o.seconds, warmup: o.warmup, screen: newScreen(os.Stderr),
 	}
 	r := &report{facts: facts(args, targets, o.programs, o.proxyCore, o.loadCore)}
-	if o.idle > 0 {
+	switch {
+	case o.idle > 0:
 		err = b.fillMemory(ctx, r, o.idle)
-	} else {
+	case o.recovery > 0:
+		err = b.fillRecovery(ctx, r, o.recovery)
+	default:
 		b.fillSpeed(ctx, r)
 	}
 	if err != nil {
@@ -215,6 +220,27 @@ func (b *bench) fillMemory(ctx context.Context, r *report, wanted int) error {
 			return errInterrupted
 		}
 		r.memory = append(r.memory, m)
+	}
+	return nil
+}
+
+func (b *bench) fillRecovery(ctx context.Context, r *report, keys int) error {
+	r.load = "A primary with a backup is killed under load, and comes back empty. Latencies are those that clients see."
+	r.window = b.seconds
+	for _, t := range b.targets {
+		if t.kind != mirroring {
+			continue
+		}
+		for _, w := range b.workloads {
+			one := b.measureRecovery(ctx, t, w, keys)
+			if ctx.Err() != nil {
+				return errInterrupted
+			}
+			r.recoveries = append(r.recoveries, one)
+		}
+	}
+	if len(r.recoveries) == 0 {
+		return fmt.Errorf("--recovery: no magent among the targets")
 	}
 	return nil
 }

@@ -26,6 +26,7 @@ type process struct {
 	wait   error         // how; only after ended
 	said   *tail
 	grace  time.Duration // from TERM to KILL
+	killed bool          // by kill
 }
 
 // start runs a program on one core. Its output is kept for error messages
@@ -62,6 +63,9 @@ func pinned(core int, path string, args ...string) *exec.Cmd {
 func (p *process) stop() error {
 	select {
 	case <-p.ended:
+		if p.killed {
+			return nil
+		}
 		return p.died()
 	default:
 	}
@@ -74,6 +78,14 @@ func (p *process) stop() error {
 	_ = p.handle.Kill()
 	<-p.ended
 	return fmt.Errorf("%s did not end within %v of TERM and was killed", p.name, p.grace)
+}
+
+// kill ends the process at once. stop then says nothing.
+func (p *process) kill() error {
+	err := p.handle.Kill()
+	<-p.ended
+	p.killed = true
+	return err
 }
 
 // died describes a process that ended by itself.

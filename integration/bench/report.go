@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -19,6 +20,9 @@ type report struct {
 	noise    float64  // processors busy with something else
 	memory   []memoryRow
 	idle     int // clients of the memory measurement
+
+	recoveries []recovery
+	window     float64 // seconds of one of their windows
 }
 
 // table is a heading row and rows of the same length.
@@ -79,7 +83,7 @@ func (r *report) sound() bool {
 			return false
 		}
 	}
-	return true
+	return !slices.ContainsFunc(r.recoveries, func(one recovery) bool { return !one.sound() })
 }
 
 func (r *report) aimsTable(target string) table {
@@ -148,6 +152,9 @@ func (r *report) parts() []part {
 			}
 		}
 		all = append(all, p)
+	}
+	for i := range r.recoveries {
+		all = append(all, r.recoveries[i].parts(r.window)...)
 	}
 	return all
 }

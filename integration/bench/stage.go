@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ type stage struct {
 	proxy    *process // nil when there is none
 	servers  []*process
 	settings []string // "name=pid" of each process, for loadgen --watch
+
+	addresses []string // of servers, in their order
 }
 
 // stager starts stages.
@@ -32,6 +35,7 @@ type stager struct {
 	loadCore  int
 	ports     *ports
 	dir       string // for nutcracker's configuration
+	megabytes int    // memory of each server
 }
 
 // open starts the servers of a target and its proxy, and waits until a get is
@@ -92,14 +96,36 @@ func (s *stager) memcached(ctx context.Context, st *stage, name string) (string,
 	if err != nil {
 		return "", err
 	}
-	p, err := start(name, s.loadCore, nil, s.programs.memcached,
-		"-t", "1", "-m", "256", "-U", "0", "-l", "127.0.0.1", "-p", strconv.Itoa(port), "-u", "nobody")
+	p, err := s.startServer(name, local(port))
 	if err != nil {
 		return "", err
 	}
 	st.servers = append(st.servers, p)
+	st.addresses = append(st.addresses, local(port))
 	st.settings = append(st.settings, fmt.Sprintf("%s=%d", name, p.pid))
 	return local(port), waitReady(ctx, p, local(port))
+}
+
+// serverMegabytes is the memory of a server that holds few keys.
+const serverMegabytes = 256
+
+func (s *stager) startServer(name, address string) (*process, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	return start(name, s.loadCore, nil, s.programs.memcached,
+		"-t", "1", "-m", strconv.Itoa(cmp.Or(s.megabytes, serverMegabytes)), "-U", "0", "-l", host, "-p", port, "-u", "nobody")
+}
+
+// restart starts the first server again after it was killed.
+func (s *stager) restart(ctx context.Context, st *stage) error {
+	p, err := s.startServer(st.servers[0].name, st.addresses[0])
+	if err != nil {
+		return err
+	}
+	st.servers[0] = p
+	return waitReady(ctx, p, st.addresses[0])
 }
 
 // nutcrackerArgs writes nutcracker's configuration: one pool of one server.

@@ -132,12 +132,38 @@ func (l *loop) connect(i int32) error {
 
 // run starts all clients, warms up, measures, and waits for the last answers.
 func (l *loop) run() (*outcome, error) {
+	var last *outcome
+	err := l.runWindows(1, func(o *outcome) error {
+		last = o
+		return nil
+	})
+	return last, err
+}
+
+// runWindows is run with so many measurements, one after the other without a
+// pause, or, if windows is 0, as many as there is time for until stop is set.
+// each is given every one of them, and an error from it ends the run.
+func (l *loop) runWindows(windows int, each func(*outcome) error) error {
 	for i := range l.clients {
 		l.sendBatch(int32(i), l.now())
 	}
 	if err := l.phase(l.plan.warmup, 0); err != nil {
-		return nil, err
+		return err
 	}
+	for n := 1; ; n++ {
+		o, err := l.measure(func() bool { return n == windows || l.stop.Load() })
+		if err == nil {
+			err = each(o)
+		}
+		if err != nil || l.ending {
+			return err
+		}
+	}
+}
+
+// measure is one measurement. If isLast says so at its end, it waits for the
+// last answers.
+func (l *loop) measure(isLast func() bool) (*outcome, error) {
 	var o outcome
 	var err error
 	if o.before, err = sampleCPU(l.plan.watch); err != nil {
@@ -154,7 +180,9 @@ func (l *loop) run() (*outcome, error) {
 	if o.after, err = sampleCPU(l.plan.watch); err != nil {
 		return nil, err
 	}
-	o.unanswered = l.finish()
+	if isLast() {
+		o.unanswered = l.finish()
+	}
 	// The last answers do not belong to the measured time, their faults do.
 	measured.errors, measured.wrong = l.count.errors, l.count.wrong
 	measured.disconnects, measured.firstError = l.count.disconnects, l.count.firstError

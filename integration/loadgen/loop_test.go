@@ -123,6 +123,39 @@ func TestRunCountsEveryAnswer(t *testing.T) {
 	}
 }
 
+func TestWindowsFollowOneAnother(t *testing.T) {
+	w, err := newWorkload(50, 100, 1, 3, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	where := fakeServer(t, answerOne(w, right))
+	if err := prefill(where, w); err != nil {
+		t.Fatal(err)
+	}
+	for _, windows := range []int{0, 3} {
+		var stop atomic.Bool
+		l, err := newLoop(where, w, plan{clients: 3, pipeline: 2, operations: 50, finish: finishTime}, io.Discard, &stop)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := 0
+		err = l.runWindows(windows, func(o *outcome) error {
+			if seen++; seen == 5 {
+				stop.Store(true)
+			}
+			c := o.count
+			if !stop.Load() && (c.operations < 50 || c.operations > 60) || o.latency.total != c.operations || c.errors+c.wrong+c.disconnects > 0 {
+				t.Errorf("window %d counted %+v, %d latencies", seen, c, o.latency.total)
+			}
+			return nil
+		})
+		l.close()
+		if want := map[int]int{0: 6, 3: 3}[windows]; err != nil || seen != want { // one more ends early
+			t.Errorf("--windows %d: %d windows, want %d; %v", windows, seen, want, err)
+		}
+	}
+}
+
 func TestRunNoticesAWrongValue(t *testing.T) {
 	w, err := newWorkload(10, 40, 1, 1, 0, 1)
 	if err != nil {

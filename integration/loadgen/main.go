@@ -29,6 +29,7 @@ type options struct {
 	ratio      string
 	seconds    float64
 	warmup     float64
+	windows    int
 	multiget   int
 	operations uint64
 	seed       uint64
@@ -64,6 +65,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	f.StringVar(&o.ratio, "ratio", "10", "`gets:sets`, or only the gets for one set")
 	f.Float64Var(&o.seconds, "seconds", 10, "length of the measured time")
 	f.Float64Var(&o.warmup, "warmup", 1, "seconds of load before it")
+	f.IntVar(&o.windows, "windows", 1, "measure --seconds so often, without a pause between; 0 goes on until SIGTERM, which then is no error")
 	f.IntVar(&o.multiget, "multiget", 1, "keys in one get")
 	f.Uint64Var(&o.operations, "ops", 0, "stop after so many operations instead of after --seconds")
 	f.Uint64Var(&o.seed, "seed", 1, "start of the sequence of keys")
@@ -86,8 +88,9 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	if o.clients < 1 || o.pipeline < 1 {
 		return o, fmt.Errorf("--clients %d --pipeline %d: both must be at least 1", o.clients, o.pipeline)
 	}
-	if o.seconds <= 0 || o.warmup < 0 {
-		return o, fmt.Errorf("--seconds %g --warmup %g: seconds must be more than 0, warmup not less", o.seconds, o.warmup)
+	if o.seconds <= 0 || o.warmup < 0 || o.windows < 0 {
+		return o, fmt.Errorf("--seconds %g --warmup %g --windows %d: seconds must be more than 0, the others not less",
+			o.seconds, o.warmup, o.windows)
 	}
 	return o, nil
 }
@@ -166,26 +169,20 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	// The buffers reach their size in the warm-up and nothing is allocated
 	// after it: a collection would only cost processor time.
 	debug.SetGCPercent(-1)
-	out, err := l.run()
-	if err != nil {
-		return err
+	err = l.runWindows(o.windows, func(out *outcome) error {
+		if out.count.operations == 0 && stop.Load() {
+			return nil
+		}
+		r := report(o, gets, sets, out)
+		if o.json {
+			return json.NewEncoder(stdout).Encode(r)
+		}
+		return printText(stdout, r, o.watch)
+	})
+	if err == nil && stop.Load() && o.windows > 0 {
+		err = errStopped
 	}
-	if out.count.operations == 0 && stop.Load() {
-		return errStopped
-	}
-	r := report(o, gets, sets, out)
-	if o.json {
-		err = json.NewEncoder(stdout).Encode(r)
-	} else {
-		err = printText(stdout, r, o.watch)
-	}
-	if err != nil {
-		return err
-	}
-	if stop.Load() {
-		return errStopped
-	}
-	return nil
+	return err
 }
 
 // report turns what was measured into the published form.
