@@ -15,6 +15,8 @@ func (c *Conn) consume(in []byte, generation int) bool {
 		var n int
 		var ok bool
 		switch call := c.head; {
+		case c.greeting != "":
+			n, ok = c.greeted(in)
 		case c.endDue:
 			n, ok = c.groupEnd(in)
 		case call == nil:
@@ -24,6 +26,8 @@ func (c *Conn) consume(in []byte, generation int) bool {
 			n, ok = c.runLine(in)
 		case call.Kind == Value && in[0] == 'V':
 			n, ok = c.value(in)
+		case call.Kind == Item && in[0] == 'V':
+			n, ok = c.item(in)
 		default:
 			n, ok = c.line(in)
 		}
@@ -53,6 +57,26 @@ func (c *Conn) value(in []byte) (n int, ok bool) {
 		c.fail(ErrProtocol)
 		return 0, false
 	}
+	return c.block(in)
+}
+
+// item takes the answer to a meta get of one key.
+func (c *Conn) item(in []byte) (n int, ok bool) {
+	var it protocol.Item
+	switch protocol.ParseItem(in, &it) {
+	case protocol.Incomplete:
+		return 0, true
+	case protocol.Malformed:
+		c.fail(ErrProtocol)
+		return 0, false
+	}
+	c.header = protocol.ValueHeader{Key: c.head.Key, Flags: it.Flags, Size: it.Size, CAS: it.CAS, HasCAS: true, TTL: it.TTL, Len: it.Len}
+	return c.block(in)
+}
+
+// block takes a header and its value once they are whole.
+func (c *Conn) block(in []byte) (n int, ok bool) {
+	h := &c.header
 	if h.Size > c.limits.MaxValue {
 		c.fail(ErrProtocol)
 		return 0, false
@@ -73,17 +97,22 @@ func (c *Conn) value(in []byte) (n int, ok bool) {
 // before it were skipped by the server: it does not hold their keys.
 func (c *Conn) deliver(block []byte, total int, keep bool) bool {
 	h := &c.header
+	if block[total-2] != '\r' || block[total-1] != '\n' {
+		c.fail(ErrProtocol)
+		return false
+	}
+	generation := c.generation
+	if call := c.head; call != nil && call.Kind == Item {
+		c.pop()
+		call.Owner.Found(block, h, keep)
+		return c.generation == generation
+	}
 	if keep { // the header's key aliased a buffer that is gone
 		if protocol.ParseValue(block, h) != protocol.Complete {
 			c.fail(ErrProtocol)
 			return false
 		}
 	}
-	if block[total-2] != '\r' || block[total-1] != '\n' {
-		c.fail(ErrProtocol)
-		return false
-	}
-	generation := c.generation
 	for {
 		call := c.head
 		if call == nil || call.Kind != Value {
@@ -131,7 +160,7 @@ func (c *Conn) line(in []byte) (n int, ok bool) {
 		}
 		last = call.last
 		c.pop()
-		if call.Kind == Value && kind == protocol.End {
+		if call.Kind != Line && kind == protocol.End {
 			call.Owner.Missed()
 		} else {
 			call.Owner.Answered(line, kind, number)
@@ -149,7 +178,7 @@ func (c *Call) understands(kind protocol.Answer) bool {
 	case protocol.Error, protocol.ClientError, protocol.ServerError:
 		return true
 	case protocol.End:
-		return c.Kind == Value
+		return c.Kind != Line
 	}
 	return c.Kind == Line && c.Answers.Has(kind)
 }

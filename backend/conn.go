@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -9,6 +10,8 @@ import (
 	"magent/proxy/engine"
 	"magent/proxy/protocol"
 )
+
+var greetingRequest = []byte("get " + LifeKey + "\r\n")
 
 const (
 	groupLimit = 64       // keys of one get: more make the server's answer late
@@ -36,7 +39,8 @@ type Conn struct {
 
 	fd         int // -1: none
 	connected  bool
-	generation int // counts connections
+	greeting   string // what the server has to answer before anything else, "" when it has
+	generation int    // counts connections
 
 	out       engine.Output
 	group     group
@@ -198,6 +202,9 @@ func (c *Conn) Ready(ev engine.Events) {
 			return
 		}
 		c.connected = true
+		if !c.greet() {
+			return
+		}
 		c.progress = c.loop.Now()
 		c.loop.Arm(&c.timer, c.limits.Answer)
 		c.unflushed = true
@@ -212,6 +219,41 @@ func (c *Conn) Ready(ev engine.Events) {
 	if c.fd >= 0 && ev.Writable() && c.out.Len() > 0 {
 		c.send()
 	}
+}
+
+// greet asks a new connection's server for the note of its life, ahead of all
+// that is queued: nothing that another life answers is believed.
+func (c *Conn) greet() bool {
+	want := c.Server.greeting.Load()
+	if want == nil {
+		return true
+	}
+	c.greeting = *want
+	n, errno := engine.Write(c.fd, greetingRequest)
+	if errno != 0 || n != len(greetingRequest) {
+		c.fail(fmt.Errorf("%w: %w", ErrClosed, errno))
+		return false
+	}
+	return true
+}
+
+// greeted takes the answer to greet from the start of in. It returns 0 bytes
+// when the answer is not whole.
+func (c *Conn) greeted(in []byte) (n int, ok bool) {
+	n = min(len(in), len(c.greeting))
+	switch {
+	case string(in[:n]) != c.greeting[:n]:
+		if in[0] == 'E' && n < len(tooMany) || bytes.HasPrefix(in, tooMany) {
+			c.fail(ErrClosed)
+		} else {
+			c.fail(ErrNewLife)
+		}
+		return 0, false
+	case n < len(c.greeting):
+		return 0, true
+	}
+	c.greeting = ""
+	return n, true
 }
 
 // receive reads until the socket is empty. toEnd says that a short read is
@@ -304,7 +346,7 @@ func (c *Conn) fail(why error) {
 		} else {
 			engine.Close(c.fd)
 		}
-		c.fd, c.connected = -1, false
+		c.fd, c.connected, c.greeting = -1, false, ""
 		c.generation++
 	}
 	c.owner.ConnFailed(c, calls, why)

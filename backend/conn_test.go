@@ -201,7 +201,7 @@ func TestSync(t *testing.T) {
 	}
 	// Events of a server that was taken out are not for the connection.
 	r.failed = nil
-	r.server.bringUp(r.server.word.Load(), "")
+	r.server.bringUp(r.server.word.Load(), Up, "")
 	r.conn.Sync()
 	r.attach()
 	r.send("set", "set\r\n")
@@ -303,7 +303,7 @@ func TestNothingLeaks(t *testing.T) {
 				r.answer("STORED\r\nVALUE a 0 100000\r\nhalf")
 				r.server.TakeOut(true, "")
 				r.conn.Sync()
-				r.server.bringUp(r.server.word.Load(), "")
+				r.server.bringUp(r.server.word.Load(), Up, "")
 			case 3:
 				r.requests()
 				r.age(time.Hour)

@@ -8,5 +8,6 @@ var (
 	ErrTimeout  = errors.New("no answer in time")
 	ErrClosed   = errors.New("server closed the connection")
 	ErrProtocol = errors.New("server sent what is not memcached's protocol")
+	ErrNewLife  = errors.New("the server was started anew")
 	ErrTakenOut = errors.New("server was taken out")
 )

@@ -235,7 +235,7 @@ func (p *probed) seeAll() {
 
 func (p *probed) awaitUp(t testing.TB) {
 	t.Helper()
-	eventually(t, "the server is up", p.IsUp)
+	eventually(t, "the server is up", p.Serves)
 }
 
 // last is the last change of state.

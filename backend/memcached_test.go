@@ -121,7 +121,7 @@ func TestStaleWriteOfAStoppedMemcached(t *testing.T) {
 			v.conn.Sync()
 		})
 		m.signal(t, unix.SIGCONT)
-		eventually(t, "it is up again", v.server.IsUp)
+		eventually(t, "it is up again", v.server.Serves)
 		v.do(func() { v.get("k") })
 		v.wantTold("miss")
 		if got := v.server.Flushes.Load(); got != uint64(i+1) {

@@ -1,19 +1,15 @@
 package backend
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"net/netip"
 	"strings"
 	"time"
-)
 
-// lookupLimit bounds one look-up of a host name.
-const lookupLimit = 2 * time.Second
+	"golang.org/x/sys/unix"
+)
 
 // ProbeOptions says how often and how patiently a server is probed.
 type ProbeOptions struct {
@@ -28,6 +24,34 @@ type Prober struct {
 	Server  *Server
 	Options ProbeOptions
 	Report  func(s *Server, err error) // told why a probe failed
+
+	// Recovery decides what becomes of a server that answers again. Without
+	// one, a server that has missed writes is flushed.
+	Recovery Recovery
+}
+
+// Return is what is known of a server that answers again.
+type Return struct {
+	Life  Life
+	Empty bool // it holds no item of a client
+	Known bool // it holds the note of its own life: some proxy has used it
+}
+
+// Verdict is what has to be done with it.
+type Verdict struct {
+	Flush      bool  // now, before it serves
+	FlushLater int64 // seconds from now, 0 for not at all
+	To         State // Up or Warming
+	Why        string
+}
+
+// Recovery knows what a server has missed.
+type Recovery interface {
+	// Returning is called from the prober's goroutine before the server serves,
+	// as often as it tries.
+	Returning(ctx context.Context, s *Server, r Return) Verdict
+	// Restored says that the verdict was carried out.
+	Restored(s *Server, v Verdict)
 }
 
 // Run probes the server whenever it is down, until ctx ends. first is called
@@ -37,7 +61,7 @@ func (p *Prober) Run(ctx context.Context, first func()) {
 	p.attempt(ctx)
 	first()
 	for ctx.Err() == nil {
-		if p.Server.IsUp() {
+		if p.Server.Serves() {
 			pause = p.Options.Min
 			select {
 			case <-ctx.Done():
@@ -60,33 +84,32 @@ func (p *Prober) Run(ctx context.Context, first func()) {
 
 // verify looks at a server that is up but whose connection was lost.
 func (p *Prober) verify(ctx context.Context) {
-	conn, err := p.dial(ctx)
+	client, err := p.dial(ctx)
 	if err != nil {
 		if ctx.Err() == nil && errors.Is(err, ErrRefused) {
 			p.Server.TakeOut(false, err.Error())
 		}
 		return
 	}
-	_ = conn.Close()
+	client.Close()
 }
 
 // attempt brings the server up if it can be reached and has worked off what
-// old connections left it; one that has missed writes is flushed first.
+// old connections left it; what it has missed is the Recovery's business.
 func (p *Prober) attempt(ctx context.Context) {
 	s := p.Server
-	if s.IsUp() {
+	if s.Serves() {
 		return
 	}
-	conn, err := p.dial(ctx)
+	client, err := p.dial(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			p.Report(s, err)
 		}
 		return
 	}
-	defer func() { _ = conn.Close() }()
-	answers := bufio.NewReader(conn)
-	version, err := p.ask(conn, answers, "version\r\n")
+	defer client.Close()
+	version, err := client.Ask("version\r\n")
 	if err == nil && !strings.HasPrefix(version, "VERSION ") {
 		err = fmt.Errorf("%w: it answered %.40q to version", ErrProtocol, version)
 	}
@@ -98,7 +121,7 @@ func (p *Prober) attempt(ctx context.Context) {
 	for ctx.Err() == nil {
 		s.answered.CompareAndSwap(0, time.Now().UnixNano())
 		word := s.word.Load()
-		if State(word) == Up {
+		if State(word).Serves() {
 			return
 		}
 		if !s.seenByAll(word>>8) || len(s.Draining()) > 0 {
@@ -106,31 +129,73 @@ func (p *Prober) attempt(ctx context.Context) {
 			if !p.rest(ctx) {
 				return
 			}
-			if _, err := p.ask(conn, answers, "version\r\n"); err != nil {
+			if _, err := client.Ask("version\r\n"); err != nil {
 				p.Report(s, err)
 				return
 			}
 			continue
 		}
-		why := "it answers and has missed nothing"
-		if State(word) == Dirty {
-			answer, err := p.ask(conn, answers, "flush_all\r\n")
-			if err == nil && answer != "OK" {
-				err = fmt.Errorf("it has missed writes and must be flushed, but answered %.60q to flush_all; start it without -F", answer)
-			}
-			if err != nil {
-				p.Report(s, err)
-				return
-			}
-			why = "it answers and was flushed, because it had missed writes"
+		done, err := p.restore(ctx, client, word)
+		if err != nil {
+			p.Report(s, err)
+			return
 		}
-		if s.bringUp(word, why) {
-			if State(word) == Dirty {
-				s.Flushes.Add(1)
-			}
+		if done {
 			return
 		}
 	}
+}
+
+// restore makes the server fit to serve, and has it serve unless its state
+// changed meanwhile.
+func (p *Prober) restore(ctx context.Context, client *Client, word uint64) (done bool, err error) {
+	s := p.Server
+	v := Verdict{To: Up, Why: "it answers and has missed nothing"}
+	if State(word) == Dirty {
+		v.Flush = true
+		v.Why = "it answers and was flushed, because it had missed writes"
+	}
+	var f facts
+	if p.Recovery != nil {
+		stats, err := client.Stats()
+		if err != nil {
+			return false, err
+		}
+		if f, err = readFacts(stats); err != nil {
+			return false, err
+		}
+		s.clock.Store(f.clock)
+		held, err := client.Gets(LifeKey)
+		if err != nil {
+			return false, err
+		}
+		v = p.Recovery.Returning(ctx, s, Return{Life: f.life, Empty: f.items <= int64(len(held)), Known: string(held[LifeKey].Value) == f.life.String()})
+	}
+	if v.Flush {
+		answer, err := client.Ask("flush_all\r\n")
+		if err == nil && answer != "OK" {
+			err = fmt.Errorf("it has missed writes and must be flushed, but answered %.60q to flush_all; start it without -F", answer)
+		}
+		if err != nil {
+			return false, err
+		}
+		s.Flushes.Add(1)
+	}
+	if v.FlushLater > 0 {
+		if _, err := client.Ask("flush_all %d\r\n", v.FlushLater); err != nil {
+			return false, err
+		}
+	}
+	if p.Recovery != nil {
+		if stored, err := client.Store("set", LifeKey, f.life.String()); err != nil {
+			return false, err
+		} else if !stored {
+			return false, fmt.Errorf("it refused to store %s, which holds its life; give it more memory", LifeKey)
+		}
+		s.setLife(f.life)
+		p.Recovery.Restored(s, v)
+	}
+	return s.bringUp(word, v.To, v.Why), nil
 }
 
 // rest pauses for a moment and returns false when ctx has ended.
@@ -144,59 +209,12 @@ func (p *Prober) rest(ctx context.Context) bool {
 }
 
 // dial connects, resolving a host name anew: a server may come back at
-// another address. Of several addresses the first that answers is taken.
-func (p *Prober) dial(ctx context.Context) (net.Conn, error) {
-	addresses, err := p.resolve(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
+// another address.
+func (p *Prober) dial(ctx context.Context) (*Client, error) {
+	client, err := DialClient(ctx, p.Server.Address, p.Options.Connect, p.Options.Answer)
+	p.Server.refused.Store(errors.Is(err, unix.ECONNREFUSED))
+	if err == nil {
+		p.Server.address.Store(&client.address)
 	}
-	var failed []error
-	for _, ip := range addresses {
-		conn, err := p.dialOne(ctx, netip.AddrPortFrom(ip.Unmap(), uint16(p.Server.Port)))
-		if err == nil {
-			return conn, nil
-		}
-		failed = append(failed, err)
-	}
-	return nil, fmt.Errorf("%w: %w", ErrRefused, errors.Join(failed...))
-}
-
-func (p *Prober) dialOne(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.Options.Connect)
-	defer cancel()
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", to.String())
-	if err != nil {
-		return nil, err
-	}
-	p.Server.address.Store(&to)
-	return conn, nil
-}
-
-func (p *Prober) resolve(ctx context.Context) ([]netip.Addr, error) {
-	if ip, err := netip.ParseAddr(p.Server.Host); err == nil {
-		return []netip.Addr{ip}, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
-	defer cancel()
-	return net.DefaultResolver.LookupNetIP(ctx, "ip", p.Server.Host)
-}
-
-// ask sends a line and returns the answer's line.
-func (p *Prober) ask(conn net.Conn, answers *bufio.Reader, line string) (string, error) {
-	if err := conn.SetDeadline(time.Now().Add(p.Options.Answer)); err != nil {
-		return "", err
-	}
-	if _, err := conn.Write([]byte(line)); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrClosed, err)
-	}
-	answer, err := answers.ReadSlice('\n')
-	if err != nil {
-		var late net.Error
-		if errors.As(err, &late) && late.Timeout() {
-			return "", fmt.Errorf("%w: nothing for %v", ErrTimeout, p.Options.Answer)
-		}
-		return "", fmt.Errorf("%w: %w", ErrClosed, err)
-	}
-	return strings.TrimRight(string(answer), "\r\n"), nil
+	return client, err
 }

@@ -60,7 +60,7 @@ func TestProberFlushesFirst(t *testing.T) {
 	var p *probed
 	ready := make(chan struct{})
 	f := newFakeServer(t, "127.0.0.1:0", func(line string) string {
-		if <-ready; line == "flush_all" && p.IsUp() {
+		if <-ready; line == "flush_all" && p.Serves() {
 			upAtFlush.Store(true)
 		}
 		return healthy(line)
@@ -114,8 +114,8 @@ func TestProberWaitsForAllLoops(t *testing.T) {
 		s.Miss()
 	})
 	eventually(t, "it has been asked ten times", func() bool { return f.got("version") >= 10 })
-	if p.IsUp() || f.got("flush_all") > 0 {
-		t.Errorf("up %v, flushed %d times, although a loop may still use an old connection", p.IsUp(), f.got("flush_all"))
+	if p.Serves() || f.got("flush_all") > 0 {
+		t.Errorf("up %v, flushed %d times, although a loop may still use an old connection", p.Serves(), f.got("flush_all"))
 	}
 	p.seeAll()
 	p.awaitUp(t)
@@ -135,8 +135,8 @@ func TestProberWaitsForDrains(t *testing.T) {
 		do(func() { startDrain(s, l, old) })
 	})
 	eventually(t, "it has been asked ten times", func() bool { return f.got("version") >= 10 })
-	if p.IsUp() || f.got("flush_all") > 0 {
-		t.Errorf("up %v, flushed %d times, although an old connection is not worked off", p.IsUp(), f.got("flush_all"))
+	if p.Serves() || f.got("flush_all") > 0 {
+		t.Errorf("up %v, flushed %d times, although an old connection is not worked off", p.Serves(), f.got("flush_all"))
 	}
 	stale.Close() // the server has read all, and sees the end
 	p.awaitUp(t)
@@ -190,8 +190,8 @@ func TestProberRefusedToFlush(t *testing.T) {
 			}
 		}
 	}
-	if p.IsUp() || p.Flushes.Load() != 0 {
-		t.Errorf("up %v, %d flushes", p.IsUp(), p.Flushes.Load())
+	if p.Serves() || p.Flushes.Load() != 0 {
+		t.Errorf("up %v, %d flushes", p.Serves(), p.Flushes.Load())
 	}
 	// It may go on when it has missed nothing.
 	clean := probe(t, addressAt(m.at), 1, quickProbes, nil)
@@ -226,7 +226,7 @@ func TestProberReports(t *testing.T) {
 			t.Log(p.report(t, c.want.Error()+" and "+c.text, func(err error) bool {
 				return errors.Is(err, c.want) && strings.Contains(err.Error(), c.text)
 			}))
-			if p.IsUp() {
+			if p.Serves() {
 				t.Error("it is up")
 			}
 		})
@@ -295,7 +295,7 @@ func TestBackoff(t *testing.T) {
 		<-first
 		pauses("at the start", begin)
 		// The server comes up without the prober's doing, and goes again.
-		s.bringUp(s.word.Load(), "")
+		s.bringUp(s.word.Load(), Up, "")
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		down := time.Now()
@@ -324,12 +324,12 @@ func TestCheckOfAServerThatIsUp(t *testing.T) {
 	eventually(t, "it has been looked at", func() bool { return conns() > before })
 	p.Check()
 	eventually(t, "it has been looked at again", func() bool { return conns() > before+1 })
-	if !p.IsUp() || p.Outages.Load() != 0 {
+	if !p.Serves() || p.Outages.Load() != 0 {
 		t.Error("a server that accepts was taken out")
 	}
 	f.close()
 	p.Check()
-	eventually(t, "it is out", func() bool { return !p.IsUp() })
+	eventually(t, "it is out", func() bool { return !p.Serves() })
 	if c := p.last(); c.From != Up || c.To != Down || c.Why == "" {
 		t.Errorf("change %+v, want that it is down and has missed nothing", c)
 	}

@@ -136,7 +136,7 @@ func TestFailuresInARow(t *testing.T) {
 		t.Error("five calls at once are more than three")
 	}
 	r.server.TakeOut(false, "")
-	r.server.bringUp(r.server.word.Load(), "")
+	r.server.bringUp(r.server.word.Load(), Up, "")
 	if other.Failed(2) {
 		t.Error("failures of before the outage count")
 	}

@@ -48,7 +48,7 @@ func newRig(t testing.TB) *rig {
 // newUpServer returns a server that is up.
 func newUpServer(loops int) *Server {
 	s := NewServer(Address{Host: "127.0.0.1", Port: 11211, Weight: 1}, 0, loops, func(*Server, Change) {})
-	s.bringUp(s.word.Load(), "")
+	s.bringUp(s.word.Load(), Up, "")
 	return s
 }
 

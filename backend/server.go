@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync/atomic"
+	"time"
 )
 
 // State is what may be asked of a server.
@@ -11,20 +12,26 @@ type State uint8
 
 // The states of a server.
 const (
-	Down  State = iota // not reachable; it has missed nothing
-	Dirty              // not reachable, and writes were made without it
-	Up                 // serves reads and writes
+	Down    State = iota // not reachable; it has missed nothing
+	Dirty                // not reachable, and writes were made without it
+	Warming              // serves, but may lack keys, or hold keys that were written without it
+	Up                   // serves, and holds what it should
 )
 
 func (s State) String() string {
 	switch s {
 	case Up:
 		return "up"
+	case Warming:
+		return "warming"
 	case Dirty:
 		return "dirty"
 	}
 	return "down"
 }
+
+// Serves tells whether the server is sent reads and writes.
+func (s State) Serves() bool { return s >= Warming }
 
 // Server is one memcached process, named by its address. All loops share it.
 type Server struct {
@@ -40,6 +47,12 @@ type Server struct {
 	modern   atomic.Bool     // its version has quiet meta sets
 	noRuns   atomic.Bool     // a set in a run failed
 	failures atomic.Int32    // unanswered reads in a row
+	since    atomic.Int64    // when it went out, Unix nanoseconds
+	life     atomic.Pointer[Life]
+	greeting atomic.Pointer[string] // what a connection to this life is answered first; see Greeting
+	tag      atomic.Uint64          // marks this life's cas tokens
+	clock    atomic.Int64           // seconds that its clock is ahead of ours
+	refused  atomic.Bool            // the last probe found nobody there
 	changed  func(*Server, Change)
 	kick     chan struct{}
 
@@ -60,6 +73,7 @@ func NewServer(a Address, index, loops int, changed func(*Server, Change)) *Serv
 	s := &Server{Address: a, Index: index, changed: changed, kick: make(chan struct{}, 1)}
 	s.seen = make([]atomic.Uint64, loops)
 	s.word.Store(1<<8 | uint64(Down))
+	s.since.Store(time.Now().UnixNano())
 	return s
 }
 
@@ -69,8 +83,24 @@ func (s *Server) Load() (State, uint64) {
 	return State(w), w >> 8
 }
 
-// IsUp tells whether the server serves reads and writes.
-func (s *Server) IsUp() bool { return State(s.word.Load()) == Up }
+// Serves tells whether the server is sent reads and writes.
+func (s *Server) Serves() bool { return State(s.word.Load()).Serves() }
+
+// OutFor is how long the server has not served, 0 when it does.
+func (s *Server) OutFor() time.Duration {
+	if s.Serves() {
+		return 0
+	}
+	return time.Since(time.Unix(0, s.since.Load()))
+}
+
+// Absent tells whether the server has not served since the program began, and
+// nobody is there at its address.
+func (s *Server) Absent() bool { return s.life.Load() == nil && s.refused.Load() && !s.Serves() }
+
+// HasMeta tells whether the server can tell an item's lifetime and be sent
+// meta commands (memcached 1.6.14 and later).
+func (s *Server) HasMeta() bool { return s.modern.Load() }
 
 // Version is the version that the server told last, "" before the first time.
 func (s *Server) Version() string {
@@ -91,7 +121,7 @@ func (s *Server) setVersion(version string) {
 // takesRuns tells whether sets may be sent in runs; see run.
 func (s *Server) takesRuns() bool { return s.modern.Load() && !s.noRuns.Load() }
 
-// TakeOut makes a server that is up down, or dirty when it may have missed a
+// TakeOut makes a server that serves down, or dirty when it may have missed a
 // write. One that is down already becomes dirty when missed is true. The
 // caller must not run a write without the server before TakeOut or Miss has
 // returned: only then does no loop read from it any more.
@@ -99,17 +129,18 @@ func (s *Server) TakeOut(missed bool, why string) {
 	for {
 		w := s.word.Load()
 		switch State(w) {
-		case Up:
+		case Up, Warming:
 			to := Down
 			if missed {
 				to = Dirty
 			}
+			s.since.Store(time.Now().UnixNano())
 			if !s.word.CompareAndSwap(w, (w>>8+1)<<8|uint64(to)) {
 				continue
 			}
 			s.Outages.Add(1)
 			s.answered.Store(0)
-			s.changed(s, Change{Up, to, why})
+			s.changed(s, Change{State(w), to, why})
 			s.Check()
 			return
 		case Down:
@@ -126,13 +157,13 @@ func (s *Server) TakeOut(missed bool, why string) {
 }
 
 // Miss notes that a write is about to be made without this server. It
-// returns false when the server is up, so that the write must not go without
+// returns false when the server serves, so that the write must not go without
 // it after all.
 func (s *Server) Miss() bool {
 	for {
 		w := s.word.Load()
 		switch State(w) {
-		case Up:
+		case Up, Warming:
 			return false
 		case Dirty:
 			return true
@@ -145,14 +176,40 @@ func (s *Server) Miss() bool {
 	}
 }
 
-// bringUp makes the server up if it is still in the state and epoch of word.
-func (s *Server) bringUp(word uint64, why string) bool {
-	if !s.word.CompareAndSwap(word, (word>>8+1)<<8|uint64(Up)) {
+// Doubt makes a server that is up warming, because it may hold a key that has
+// to be replayed.
+func (s *Server) Doubt(why string) {
+	for {
+		w := s.word.Load()
+		if State(w) != Up {
+			return
+		}
+		if s.word.CompareAndSwap(w, w&^0xff|uint64(Warming)) {
+			s.changed(s, Change{Up, Warming, why})
+			return
+		}
+	}
+}
+
+// Trust makes a server that is warming up: it holds what it should.
+func (s *Server) Trust(why string) bool {
+	w := s.word.Load()
+	if State(w) != Warming || !s.word.CompareAndSwap(w, w&^0xff|uint64(Up)) {
+		return false
+	}
+	s.changed(s, Change{Warming, Up, why})
+	return true
+}
+
+// bringUp makes the server serve if it is still in the state and epoch of
+// word.
+func (s *Server) bringUp(word uint64, to State, why string) bool {
+	if !s.word.CompareAndSwap(word, (word>>8+1)<<8|uint64(to)) {
 		return false
 	}
 	s.failures.Store(0)
 	s.noRuns.Store(false)
-	s.changed(s, Change{State(word), Up, why})
+	s.changed(s, Change{State(word), to, why})
 	return true
 }
 

@@ -33,8 +33,8 @@ func TestServerStates(t *testing.T) {
 	s, noted := changes()
 	expect := func(state State, want ...string) {
 		t.Helper()
-		if got, _ := s.Load(); got != state || s.IsUp() != (state == Up) {
-			t.Errorf("state %v, up %v; want %v", got, s.IsUp(), state)
+		if got, _ := s.Load(); got != state || s.Serves() != (state == Up) {
+			t.Errorf("state %v, up %v; want %v", got, s.Serves(), state)
 		}
 		if got := noted(); !slices.Equal(got, want) {
 			t.Errorf("changes %q, want %q", got, want)
@@ -48,11 +48,11 @@ func TestServerStates(t *testing.T) {
 	s.TakeOut(false, "again") // nothing changes
 	expect(Down)
 	word := s.word.Load()
-	if !s.bringUp(word, "hello") {
+	if !s.bringUp(word, Up, "hello") {
 		t.Fatal("not brought up")
 	}
 	expect(Up, "down to up: hello")
-	if s.bringUp(word, "again") || s.Miss() {
+	if s.bringUp(word, Up, "again") || s.Miss() {
 		t.Error("a server that is up was brought up again, or can be gone without")
 	}
 	expect(Up)
@@ -69,12 +69,12 @@ func TestServerStates(t *testing.T) {
 	s.TakeOut(true, "again")
 	s.TakeOut(false, "again")
 	expect(Dirty)
-	s.bringUp(s.word.Load(), "flushed")
+	s.bringUp(s.word.Load(), Up, "flushed")
 	expect(Up, "dirty to up: flushed")
 
 	s.TakeOut(true, "no answer")
 	expect(Dirty, "up to dirty: no answer")
-	s.bringUp(s.word.Load(), "flushed")
+	s.bringUp(s.word.Load(), Up, "flushed")
 	s.TakeOut(false, "closed")
 	s.TakeOut(true, "a write has no answer") // down becomes dirty
 	expect(Dirty, "dirty to up: flushed", "up to down: closed", "down to dirty: writes are made without it")
@@ -95,13 +95,13 @@ func TestServerStates(t *testing.T) {
 func TestBringUpAfterAMiss(t *testing.T) {
 	for name, between := range map[string]func(s *Server){
 		"missed":                  func(s *Server) { s.Miss() },
-		"taken out again":         func(s *Server) { s.bringUp(s.word.Load(), ""); s.TakeOut(false, "") },
-		"up, and down for a miss": func(s *Server) { s.bringUp(s.word.Load(), ""); s.TakeOut(true, "") },
+		"taken out again":         func(s *Server) { s.bringUp(s.word.Load(), Up, ""); s.TakeOut(false, "") },
+		"up, and down for a miss": func(s *Server) { s.bringUp(s.word.Load(), Up, ""); s.TakeOut(true, "") },
 	} {
 		s, _ := changes()
 		word := s.word.Load()
 		between(s)
-		if s.bringUp(word, "") {
+		if s.bringUp(word, Up, "") {
 			t.Errorf("%s in between, and it was brought up all the same", name)
 		}
 	}
@@ -119,7 +119,7 @@ func TestEpochs(t *testing.T) {
 	if _, e := s.Load(); e != e1 {
 		t.Error("a miss began an epoch")
 	}
-	s.bringUp(s.word.Load(), "")
+	s.bringUp(s.word.Load(), Up, "")
 	_, e2 := s.Load()
 	s.TakeOut(false, "")
 	_, e3 := s.Load()
@@ -215,7 +215,7 @@ func TestStatesUnderContention(t *testing.T) {
 			default:
 			}
 			word := s.word.Load()
-			if State(word) == Up || !s.bringUp(word, "") {
+			if State(word) == Up || !s.bringUp(word, Up, "") {
 				continue
 			}
 			if State(word) == Down {

@@ -49,26 +49,36 @@ func (w *worker) replyFailure(r *request, line []byte) {
 	}
 }
 
-// replyBlock gives the client a VALUE block, or none. keep says that the
-// block may be linked.
-func (w *worker) replyBlock(r *request, block []byte, keep bool) {
+// tokenHeader writes the header of a value with the cas token that the client
+// is told.
+func (w *worker) tokenHeader(r *request, h *protocol.ValueHeader) []byte {
+	w.line = protocol.AppendValueHeader(w.line[:0], h.Key, h.Flags, h.Size, w.p.servers[r.at].ClientToken(h.CAS))
+	return w.line
+}
+
+// replyBlock gives the client a VALUE block, or none. head is the start of it
+// when the rest stands in block. keep says that block may be linked.
+func (w *worker) replyBlock(r *request, head, block []byte, keep bool) {
 	if r.w == r.home {
 		if s := r.session; s != nil && s.head == r {
+			if len(head) > 0 {
+				s.writeBlock(head, false)
+			}
 			s.writeBlock(block, keep)
 			s.endGet(r)
 			s.pop()
 			return
 		}
 	}
-	if keep {
+	if keep && head == nil {
 		r.answer, r.kept = block, true
 	} else {
-		r.answer = append(r.answer[:0], block...)
+		r.answer = append(append(r.answer[:0], head...), block...)
 	}
 	if r.w == r.home {
 		r.done = true
 		if s := r.session; s != nil {
-			s.stored += len(block)
+			s.stored += len(r.answer)
 		}
 	}
 }
@@ -149,6 +159,9 @@ func (s *session) popHead() {
 	}
 	if r.away {
 		s.away--
+	}
+	if r.unsure {
+		s.unsure--
 	}
 	r.after = nil
 	r.session = nil

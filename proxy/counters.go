@@ -13,6 +13,7 @@ type counters struct {
 	bytesIn, bytesOut                               uint64
 	idleKicks, shed                                 uint64
 	mirrored, repairs, failovers                    uint64
+	copied, copiesRefused                           uint64
 	postponed, handovers, serverErrors, unreachable uint64
 }
 
@@ -30,6 +31,7 @@ func (c *counters) add(o *counters) {
 		{&c.bytesIn, &o.bytesIn}, {&c.bytesOut, &o.bytesOut},
 		{&c.idleKicks, &o.idleKicks}, {&c.shed, &o.shed},
 		{&c.mirrored, &o.mirrored}, {&c.repairs, &o.repairs}, {&c.failovers, &o.failovers},
+		{&c.copied, &o.copied}, {&c.copiesRefused, &o.copiesRefused},
 		{&c.postponed, &o.postponed}, {&c.handovers, &o.handovers}, {&c.serverErrors, &o.serverErrors}, {&c.unreachable, &o.unreachable},
 	} {
 		*pair[0] += *pair[1]

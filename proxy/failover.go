@@ -12,29 +12,40 @@ import (
 func (w *worker) ConnFailed(c *backend.Conn, calls *backend.Call, why error) {
 	count, missed, writes := 0, false, false
 	for call := calls; call != nil; call = call.Next() {
-		r := call.Owner.(*request)
 		count++
-		writes = writes || r.Write
+		writes = writes || call.Write
+		r, ok := call.Owner.(*request)
+		if !ok {
+			continue
+		}
 		switch {
-		case r.phase == flushingAll, r.phase == mirroring, r.phase == undoing:
+		case r.phase == flushingAll:
+			w.p.journals[c.Server.Index].lose()
 			missed = true
-		case r.Write && !r.onTwin && r.backup >= 0 && w.p.servers[r.backup].IsUp():
+		case r.phase == mirroring:
+			missed = true
+		case r.Write && !r.onTwin && r.backup >= 0 && w.p.servers[r.backup].Serves():
 			missed = true // it will run on the backup
 		}
 	}
 	late := errors.Is(why, backend.ErrTimeout) || errors.Is(why, backend.ErrProtocol)
-	refused := errors.Is(why, backend.ErrRefused)
+	gone := errors.Is(why, backend.ErrRefused) || errors.Is(why, backend.ErrNewLife)
 	switch {
 	// A late write may still run. It must not do so behind a newer one, so the
 	// server stays out until it has run what it was sent.
-	case missed, refused, late && (writes || c.Failed(count)):
+	case missed, gone, late && (writes || c.Failed(count)):
 		c.Server.TakeOut(missed, why.Error())
 	case errors.Is(why, backend.ErrClosed):
 		c.Server.Check()
 	}
 	for call := calls; call != nil; {
 		next := call.Next()
-		w.failOver(call.Owner.(*request), late, why)
+		switch o := call.Owner.(type) {
+		case *request:
+			w.failOver(o, late, why)
+		case *keyCopy:
+			o.failed()
+		}
 		call = next
 	}
 }
@@ -43,8 +54,9 @@ func (w *worker) ConnFailed(c *backend.Conn, calls *backend.Call, why error) {
 // not be run.
 func (w *worker) failOver(r *request, late bool, why error) {
 	switch r.phase {
-	case mirroring, undoing:
-		w.settle(r) // the client has its answer, and the backup will be flushed
+	case mirroring: // the client has its answer
+		w.doubt(r, r.backup, why.Error())
+		w.settle(r)
 		return
 	case flushingAll:
 		w.flushed(r, false)
@@ -52,7 +64,7 @@ func (w *worker) failOver(r *request, late bool, why error) {
 	}
 	r.tries++
 	if !r.Write {
-		twin := r.backup >= 0 && w.conns[r.backup].Sync() == backend.Up
+		twin := r.backup >= 0 && w.conns[r.backup].Sync().Serves()
 		if r.tries > 1 || late && !twin {
 			w.broken(r, why)
 			return
@@ -61,15 +73,15 @@ func (w *worker) failOver(r *request, late bool, why error) {
 		w.read(r)
 		return
 	}
-	if r.tries == 1 && !r.onTwin && r.backup >= 0 && w.conns[r.backup].Sync() == backend.Up &&
-		w.conns[r.primary].Sync() != backend.Up {
+	if r.tries == 1 && !r.onTwin && r.backup >= 0 && w.conns[r.backup].Sync().Serves() &&
+		!w.conns[r.primary].Sync().Serves() {
 		w.runWrite(r)
 		return
 	}
 	// Nobody knows whether it took effect on the primary. That decides, so the
 	// backup must not be read before it has been made the same.
 	if r.backup >= 0 && !r.onTwin {
-		w.p.servers[r.backup].TakeOut(true, "a write to "+w.p.servers[r.primary].Name()+" has no answer")
+		w.doubt(r, r.backup, "a write to "+w.p.servers[r.primary].Name()+" has no answer")
 	}
 	w.broken(r, why)
 }

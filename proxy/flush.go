@@ -92,25 +92,24 @@ func (w *worker) unpause() {
 	w.pausing = false
 	delayed := w.delayed
 	w.delayed = nil
-	for i, r := range delayed {
-		if w.pausing { // cannot be: the next pause comes with a later task
-			w.delayed = append(w.delayed, delayed[i:]...)
-			return
-		}
-		w.writeRouted(r)
+	for _, task := range delayed {
+		task.Run() // the next pause comes with a later task
 	}
 }
 
 // flushServers sends the command to every server. One that is out misses it.
 func (w *worker) flushServers(fl *flush) {
 	fl.parts = 1
+	w.p.recovery.flushed(fl.delay)
 	for i, c := range w.conns {
-		for c.Sync() != backend.Up {
+		for !c.Sync().Serves() {
+			w.p.journals[i].lose()
 			if c.Server.Miss() {
 				break
 			}
 		}
-		if !c.Server.IsUp() {
+		if w.p.journals[i].lost() {
+			c.Server.TakeOut(true, "it missed flush_all")
 			continue
 		}
 		r := w.newRequest(nil, protocol.OpFlushAll, nil)
@@ -128,6 +127,7 @@ func (w *worker) flushServers(fl *flush) {
 		c.End(b)
 		c.Queue(&r.Call)
 	}
+	w.noteFlush()
 	w.flushPart(fl)
 }
 
@@ -137,6 +137,7 @@ func (w *worker) flushed(r *request, ok bool) {
 	if ok {
 		fl.done++
 	} else {
+		w.p.journals[r.primary].lose()
 		w.p.servers[r.primary].TakeOut(true, "it did not run flush_all")
 	}
 	w.settle(r)

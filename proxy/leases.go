@@ -70,3 +70,6 @@ func (l *leases) give(stripe uint32) {
 func (l *leases) holder(stripe uint32) int {
 	return int(l.word[stripe].Load()>>leaseOwner) - 1
 }
+
+// count is how many writes the worker that has the stripe has in flight there.
+func (l *leases) count(stripe uint32) int { return int(l.word[stripe].Load() & leaseCount) }

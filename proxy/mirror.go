@@ -11,6 +11,9 @@ import (
 // which it ran the writes, the backup gets them in that order.
 func (w *worker) confirmed(r *request, line []byte, kind protocol.Answer, number uint64) {
 	w.count(r, kind)
+	if r.when != 0 && kind == protocol.Stored {
+		w.p.journals[r.at].remove(r.key(), r.when)
+	}
 	if r.refusal != nil {
 		line = r.refusal
 	}
@@ -69,10 +72,15 @@ func (w *worker) mirrorTouch(r *request) bool {
 // out: then it is known to have missed a write.
 func (w *worker) mirror(r *request, effect protocol.Op) bool {
 	b := w.conns[r.backup]
-	for b.Sync() != backend.Up {
-		if b.Server.Miss() {
+	state := b.Sync()
+	for ; !state.Serves(); state = b.Sync() {
+		if w.missing(r, r.backup, w.conns[r.primary]) {
 			return false
 		}
+	}
+	r.when = 0
+	if state == backend.Warming && (effect == protocol.OpSet || effect == protocol.OpDelete) {
+		r.when, _ = w.p.journals[r.backup].find(r.key())
 	}
 	w.stats.mirrored++
 	r.phase = mirroring
@@ -83,7 +91,7 @@ func (w *worker) mirror(r *request, effect protocol.Op) bool {
 }
 
 // mirrored is told the backup's answer to an effect. A copy that differs from
-// the primary's is deleted.
+// the primary's is replaced by the primary's.
 func (w *worker) mirrored(r *request, kind protocol.Answer, number uint64) {
 	same := false
 	switch r.effect {
@@ -96,18 +104,32 @@ func (w *worker) mirrored(r *request, kind protocol.Answer, number uint64) {
 	default:
 		same = kind == protocol.Stored
 	}
-	if same || r.phase == undoing {
+	if same {
+		if r.when != 0 {
+			w.p.journals[r.backup].remove(r.key(), r.when)
+		}
 		w.settle(r)
 		return
 	}
 	w.stats.repairs++
-	b := w.conns[r.backup]
-	if b.Sync() != backend.Up {
-		w.settle(r) // it will be flushed
+	w.repair(r)
+	w.settle(r)
+}
+
+// repair makes the backup's copy the primary's, or has it waited for when that
+// cannot be done now.
+func (w *worker) repair(r *request) {
+	from, ok := w.source(r.key(), r.primary)
+	if !ok || !w.conns[r.backup].Sync().Serves() {
+		w.doubt(r, r.backup, "it answered a write otherwise than the primary")
 		return
 	}
-	r.phase = undoing
-	w.command(b, r, protocol.OpDelete)
+	key, primary, backup := append([]byte(nil), r.key()...), r.primary, r.backup
+	w.startCopy(key, r.hash, from, backup, true, nil, func(done bool) {
+		if !done {
+			w.doubtKey(key, backup, primary, "its copy could not be mended")
+		}
+	})
 }
 
 // count keeps memcached's counters of hits and misses.

@@ -1,10 +1,16 @@
 package proxy
 
 import (
+	"bytes"
 	"unsafe"
 
 	"magent/backend"
 	"magent/proxy/protocol"
+)
+
+var (
+	reservedPrefix = []byte(backend.Prefix)
+	reservedLine   = []byte("CLIENT_ERROR keys that begin with " + backend.Prefix + " are magent's own; use another key\r\n")
 )
 
 // parse takes requests from the start of data until the client is blocked or
@@ -96,8 +102,14 @@ func (s *session) take(r *protocol.Request, data []byte, end int) bool {
 		s.get(r.Op, r.Key, r.Expiry, more == nil)
 		return more == nil
 	case protocol.OpSet, protocol.OpAdd, protocol.OpReplace, protocol.OpAppend, protocol.OpPrepend, protocol.OpCas:
+		if s.reserved(r, r.Key) {
+			return true
+		}
 		s.store(r, data, end)
 	case protocol.OpDelete, protocol.OpIncr, protocol.OpDecr, protocol.OpTouch:
+		if s.reserved(r, r.Key) {
+			return true
+		}
 		q := s.order(r, r.Key)
 		q.number, q.expiry = r.Delta, r.Expiry
 		w.write(q)
@@ -106,6 +118,21 @@ func (s *session) take(r *protocol.Request, data []byte, end int) bool {
 	default:
 		s.local(r)
 	}
+	return true
+}
+
+// reserved tells whether a write is refused because its key is magent's own.
+func (s *session) reserved(r *protocol.Request, key []byte) bool {
+	if key[0] != '_' || s.w.p.pools.backup == nil || !bytes.HasPrefix(key, reservedPrefix) {
+		return false
+	}
+	s.w.stats.invalid++
+	quiet := r.Quiet
+	*r = protocol.Request{Op: protocol.OpInvalid, Reply: reservedLine}
+	if quiet {
+		r.Reply = nil
+	}
+	s.answerNow(r)
 	return true
 }
 
@@ -134,11 +161,14 @@ func (s *session) get(op protocol.Op, key []byte, expiry int64, ends bool) {
 	q.ends = ends
 	s.enqueue(q)
 	w.stats.getKeys++
-	if op == protocol.OpGat || op == protocol.OpGats {
+	if (op == protocol.OpGat || op == protocol.OpGats) && !bytes.HasPrefix(key, reservedPrefix) {
 		w.stats.touches++
 		q.expiry = expiry
 		w.write(q)
 		return
+	}
+	if op == protocol.OpGat || op == protocol.OpGats {
+		q.op -= protocol.OpGat - protocol.OpGet // magent's own items keep their expiry
 	}
 	w.route(q)
 	w.read(q)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"slices"
 
 	"magent/backend"
 	"magent/ketama"
@@ -52,4 +53,22 @@ func (p *Proxy) buildPool(names []string, flag string, known map[string]int32) (
 		return nil, nil, fmt.Errorf("%w: %s: %w", ErrOptions, flag, err)
 	}
 	return ring, places, nil
+}
+
+// twins returns the servers that can hold second copies of a server's keys.
+func (p *pools) twins(server int32) []int32 {
+	var twins []int32
+	add := func(pool, others []int32) {
+		if !slices.Contains(pool, server) {
+			return
+		}
+		for _, other := range others {
+			if other != server && !slices.Contains(twins, other) {
+				twins = append(twins, other)
+			}
+		}
+	}
+	add(p.primaries, p.backups)
+	add(p.backups, p.primaries)
+	return twins
 }

@@ -38,6 +38,8 @@ type Proxy struct {
 	acceptor *acceptor
 	leases   *leases
 	flushes  flushes
+	journals []*journal // by index of the server
+	recovery *recovery
 	clients  *conntrack.Limit
 	started  time.Time
 	resetAt  atomic.Int64
@@ -79,6 +81,10 @@ func New(o Options, log zerolog.Logger) (*Proxy, error) {
 	if err := p.buildPools(); err != nil {
 		return nil, err
 	}
+	for range p.servers {
+		p.journals = append(p.journals, newJournal(o.JournalKeys, o.JournalMemory))
+	}
+	p.recovery = newRecovery(p)
 	for i := range o.Threads {
 		w, err := newWorker(p, i)
 		if err != nil {
@@ -135,6 +141,15 @@ func check(o *Options) error {
 	if o.ServerFailures < 1 {
 		return bad("--server-failures is %d; give at least 1", o.ServerFailures)
 	}
+	if o.JournalKeys < 1 || o.JournalMemory < 1<<10 {
+		return bad("a journal of %d keys and %d bytes; give --journal-keys 1 or more and --journal-memory 1k or more", o.JournalKeys, o.JournalMemory)
+	}
+	if o.ResyncRate < 0 || o.CompareRate < 0 {
+		return bad("a rate below 0; give --resync-rate and --compare-rate 0 or more")
+	}
+	if o.LostAfter < 0 {
+		return bad("--lost-after is %v; give 0 or more, such as 10s", o.LostAfter)
+	}
 	if o.Hold < 0 || o.IdleTimeout < 0 {
 		return bad("a time below 0; give --hold and --idle-timeout 0 or more")
 	}
@@ -175,6 +190,7 @@ func (p *Proxy) start(listeners []int, adopt func()) error {
 	p.acceptWg.Add(1)
 	go a.run(&p.acceptWg)
 	probed := p.startProbers(ctx)
+	p.startRecovery(ctx)
 	p.opened = make(chan struct{})
 	p.wg.Go(func() {
 		defer close(p.opened)
@@ -206,6 +222,9 @@ func (p *Proxy) startProbers(ctx context.Context) <-chan struct{} {
 	}
 	for _, s := range p.servers {
 		prober := &backend.Prober{Server: s, Options: o, Report: p.probeFailed}
+		if p.pools.backup != nil {
+			prober.Recovery = p.recovery
+		}
 		p.wg.Go(func() {
 			prober.Run(ctx, func() {
 				if left.Add(-1) == 0 {
@@ -224,11 +243,11 @@ func (p *Proxy) probeFailed(s *backend.Server, err error) {
 // serverChanged logs a change of state and has every loop look at it.
 func (p *Proxy) serverChanged(s *backend.Server, c backend.Change) {
 	event := p.log.Warn()
-	if c.To == backend.Up {
+	if c.To.Serves() {
 		event = p.log.Info()
 	}
 	event.Str("server", s.Name()).Stringer("from", c.From).Stringer("to", c.To).Str("why", c.Why).Msg("server changed")
-	if c.From != backend.Up {
+	if !c.From.Serves() || c.To.Serves() {
 		return
 	}
 	for _, w := range p.workers {
@@ -297,7 +316,7 @@ func (p *Proxy) eachQuiet(f func(*worker)) <-chan struct{} {
 }
 
 // Reload applies the options that can change while the proxy runs: MaxClients,
-// IdleTimeout, MaxMemory and DrainTimeout. It returns the names of others that
+// IdleTimeout, MaxMemory, DrainTimeout, ResyncRate, CompareRate and LostAfter. It returns the names of others that
 // differ, for which the program has to be started anew.
 func (p *Proxy) Reload(o Options) (needRestart []string, err error) {
 	if err := check(&o); err != nil {
@@ -320,6 +339,8 @@ func (p *Proxy) Reload(o Options) (needRestart []string, err error) {
 		{"probe-min", old.ProbeMin == o.ProbeMin},
 		{"probe-max", old.ProbeMax == o.ProbeMax},
 		{"hold", old.Hold == o.Hold},
+		{"journal-keys", old.JournalKeys == o.JournalKeys},
+		{"journal-memory", old.JournalMemory == o.JournalMemory},
 	} {
 		if !f.same {
 			needRestart = append(needRestart, f.name)
@@ -328,6 +349,7 @@ func (p *Proxy) Reload(o Options) (needRestart []string, err error) {
 	next := old
 	next.MaxClients, next.IdleTimeout = o.MaxClients, o.IdleTimeout
 	next.MaxMemory, next.DrainTimeout = o.MaxMemory, o.DrainTimeout
+	next.ResyncRate, next.CompareRate, next.LostAfter = o.ResyncRate, o.CompareRate, o.LostAfter
 	p.options.Store(&next)
 	p.apply(next)
 	return needRestart, nil

@@ -16,10 +16,10 @@ type phase uint8
 const (
 	atServer    phase = iota // the answer that is the client's
 	mirroring                // the backup's acknowledgement of the effect
-	undoing                  // the backup's answer to the delete of a copy that differs
 	handedOver               // another loop runs it
 	returning                // it is on its way back to its client's loop
 	flushingAll              // one server's answer to flush_all
+	copying                  // its key is copied first
 )
 
 // request is one request of a client for one key: a get of several keys is
@@ -52,8 +52,14 @@ type request struct {
 	leased  bool
 	sent    bool // counted among the writes in flight
 	failed  bool // the answer is an error of ours
+	lacking bool // its server may lack the key although the other one holds it
+	unsure  bool // counted among the session's gets that may be asked again after a miss
+	filled  bool // the key has been copied to its server
 	tries   uint8
-	primary int32 // index of the server; -1: none
+	copies  uint8  // how often its key was copied for it
+	at      int32  // the server that it runs on
+	when    uint64 // of the key's entry in that server's journal, 0 for none
+	primary int32  // index of the server; -1: none
 	backup  int32
 	hash    uint64
 	stripe  uint32
@@ -135,8 +141,6 @@ func (r *request) Answered(line []byte, kind protocol.Answer, number uint64) {
 		w.confirmed(r, line, kind, number)
 	case mirroring:
 		w.mirrored(r, kind, number)
-	case undoing:
-		w.settle(r)
 	case flushingAll:
 		w.flushed(r, kind == protocol.OK)
 	}
@@ -150,7 +154,7 @@ func (r *request) saw(size int) {
 }
 
 // Found is told a VALUE block (backend.Receiver).
-func (r *request) Found(block []byte, _ *protocol.ValueHeader, keep bool) {
+func (r *request) Found(block []byte, header *protocol.ValueHeader, keep bool) {
 	w := r.w
 	r.saw(len(block))
 	if r.w == r.home && r.session != nil && r.session.postpone(r) {
@@ -158,7 +162,12 @@ func (r *request) Found(block []byte, _ *protocol.ValueHeader, keep bool) {
 	}
 	w.stats.getHits++
 	mirrored := r.Write && w.mirrorTouch(r)
-	w.replyBlock(r, block, keep)
+	var head []byte // in place of the server's
+	if header.HasCAS && w.p.pools.backup != nil {
+		head = w.tokenHeader(r, header)
+		block = block[header.Len:]
+	}
+	w.replyBlock(r, head, block, keep)
 	if !mirrored {
 		w.settle(r)
 	}
@@ -168,8 +177,11 @@ func (r *request) Found(block []byte, _ *protocol.ValueHeader, keep bool) {
 func (r *request) Missed() {
 	w := r.w
 	r.saw(0)
+	if w.lacked(r) {
+		return
+	}
 	w.stats.getMisses++
-	w.replyBlock(r, nil, false)
+	w.replyBlock(r, nil, nil, false)
 	w.settle(r)
 }
 

@@ -46,29 +46,44 @@ func (w *worker) route(r *request) {
 // failed to answer.
 func (w *worker) read(r *request) {
 	p := w.conns[r.primary]
-	up := p.Sync() == backend.Up
-	if up && r.tries == 0 {
-		w.ask(p, r)
+	state := p.Sync()
+	if state.Serves() && r.tries == 0 {
+		w.readFrom(p, state, r, r.primary, r.backup)
 		return
 	}
 	if r.backup >= 0 {
 		b := w.conns[r.backup]
-		if b.Sync() == backend.Up {
+		if state := b.Sync(); state.Serves() {
 			// What the client knows may still be on its way to the backup.
 			r.stripe = stripeOf(r.hash)
 			if holder := w.p.leases.holder(r.stripe); holder >= 0 && holder != w.index {
 				w.handOver(r)
 				return
 			}
-			w.ask(b, r)
+			w.readFrom(b, state, r, r.backup, r.primary)
 			return
 		}
 	}
-	if up { // only its connection was lost
-		w.ask(p, r)
+	if state.Serves() { // only its connection was lost
+		w.readFrom(p, state, r, r.primary, r.backup)
 		return
 	}
 	w.unreachable(r)
+}
+
+// readFrom asks a server, when it can answer for the key.
+func (w *worker) readFrom(c *backend.Conn, state backend.State, r *request, at, other int32) {
+	if len(w.copies) > 0 && r.tries == 0 {
+		// An earlier write of this client may wait there too. A later one may be
+		// under way when a read is run once more.
+		if c := w.copies[string(r.key())]; c != nil {
+			c.wait(r)
+			return
+		}
+	}
+	if !w.prepare(r, state, at, other) {
+		w.ask(c, r)
+	}
 }
 
 // ask joins the open get of a connection.
@@ -87,6 +102,9 @@ func (w *worker) write(r *request) {
 		w.delayed = append(w.delayed, r)
 		return
 	}
+	if r.session.unsure > 0 && w.afterReads(r) {
+		return
+	}
 	w.writeRouted(r)
 }
 
@@ -98,6 +116,12 @@ func (w *worker) writeRouted(r *request) {
 			return
 		}
 		r.leased = true
+	}
+	if len(w.copies) > 0 {
+		if c := w.copies[string(r.key())]; c != nil {
+			c.wait(r)
+			return
+		}
 	}
 	if !r.sent {
 		r.sent = true
@@ -111,19 +135,31 @@ func (w *worker) writeRouted(r *request) {
 func (w *worker) runWrite(r *request) {
 	for {
 		p := w.conns[r.primary]
-		if p.Sync() == backend.Up {
+		if state := p.Sync(); state.Serves() {
+			if r.tries > 0 {
+				// It came back at this moment, and may have run the write already.
+				w.doubt(r, r.backup, "a write to "+p.Server.Name()+" has no answer")
+				w.broken(r, backend.ErrClosed)
+				return
+			}
 			r.onTwin = false
-			w.send(p, r)
+			if !w.prepare(r, state, r.primary, r.backup) {
+				w.send(p, r)
+			}
 			return
 		}
 		if r.backup < 0 {
 			break
 		}
 		b := w.conns[r.backup]
-		if b.Sync() != backend.Up {
+		state := b.Sync()
+		if !state.Serves() {
 			break
 		}
-		if p.Server.Miss() {
+		if w.prepare(r, state, r.backup, r.primary) {
+			return
+		}
+		if w.missing(r, r.primary, b) {
 			r.onTwin = true
 			w.stats.failovers++
 			w.send(b, r)
@@ -157,7 +193,7 @@ func (w *worker) command(c *backend.Conn, r *request, op protocol.Op) {
 	switch op {
 	case protocol.OpAdd, protocol.OpReplace, protocol.OpAppend, protocol.OpPrepend, protocol.OpCas:
 		value := r.value()
-		b = protocol.AppendStorage(b, op, key, r.flags, r.expiry, len(value)-len(lineEnd), r.number)
+		b = protocol.AppendStorage(b, op, key, r.flags, r.expiry, len(value)-len(lineEnd), c.Server.ServerToken(r.number))
 		c.End(b)
 		if r.large != nil {
 			c.Link(value)
@@ -206,12 +242,13 @@ func (w *worker) settle(r *request) {
 	if r.leased {
 		r.leased = false
 		w.p.leases.give(r.stripe)
+		if len(w.pending) > 0 {
+			w.beginCopies(r.stripe)
+		}
 	}
 	if r.sent {
 		r.sent = false
-		if w.writes--; w.writes == 0 && w.pausing {
-			w.paused()
-		}
+		w.writeEnded()
 	}
 	if r.w != r.home {
 		w.sendHome(r)
@@ -220,5 +257,12 @@ func (w *worker) settle(r *request) {
 	r.settled = true
 	if r.popped {
 		w.release(r)
+	}
+}
+
+// writeEnded counts down the writes in flight.
+func (w *worker) writeEnded() {
+	if w.writes--; w.writes == 0 && w.pausing {
+		w.paused()
 	}
 }

@@ -42,6 +42,7 @@ type session struct {
 	parked     *request // nothing behind it is begun before it is answered
 	turn       *request // goes to another loop once it is the head
 	away       int      // reads that another loop runs
+	unsure     int      // gets that may be asked again after a miss
 	failure    []byte   // of a key of the get that is being answered
 	usual      int      // bytes of an answer
 	stored     int      // bytes of answers that came before their turn

@@ -117,7 +117,7 @@ func (q *statsQuery) general() {
 	_ = unix.Getrusage(unix.RUSAGE_SELF, &usage)
 	up := 0
 	for _, s := range p.servers {
-		if s.IsUp() {
+		if s.Serves() {
 			up++
 		}
 	}
@@ -166,6 +166,8 @@ func (q *statsQuery) general() {
 	q.stat("magent_mirrored", c.mirrored)
 	q.stat("magent_mirror_repairs", c.repairs)
 	q.stat("magent_failovers", c.failovers)
+	q.stat("magent_copied_keys", c.copied)
+	q.stat("magent_copies_refused", c.copiesRefused)
 	q.stat("magent_postponed_values", c.postponed)
 	q.stat("magent_handovers", c.handovers)
 	q.stat("magent_server_errors", c.serverErrors)
@@ -207,6 +209,17 @@ func (q *statsQuery) servers() {
 		q.stat(s.Name()+":requests_in_flight", waiting)
 		q.stat(s.Name()+":outages", s.Outages.Load())
 		q.stat(s.Name()+":flushes", s.Flushes.Load())
+		r := &q.p.recovery.resyncs[i]
+		complete := "yes"
+		if q.p.recovery.lacks(int32(i)) {
+			complete = "no"
+		}
+		q.stat(s.Name()+":complete", complete)
+		q.stat(s.Name()+":journal_keys", q.p.journals[i].length())
+		q.stat(s.Name()+":replayed_keys", r.replayed.Load())
+		q.stat(s.Name()+":resync_done", r.done.Load())
+		q.stat(s.Name()+":resync_total", r.total.Load())
+		q.stat(s.Name()+":resync_eta_s", int64(r.eta()/time.Second))
 	}
 	q.end()
 }

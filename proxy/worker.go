@@ -42,10 +42,15 @@ type worker struct {
 	request   protocol.Request // being parsed
 	line      []byte           // an answer being made
 
-	writes  int        // in flight, until mirrored
-	pausing bool       // a flush_all lets writes end
-	delayed []*request // writes held back by it
+	writes  int           // in flight, until mirrored
+	pausing bool          // a flush_all lets writes end
+	delayed []engine.Task // writes and copies held back by it
 	flush   *flush
+
+	copies  map[string]*keyCopy // under way, by key
+	pending []*keyCopy          // those that wait for writes to end
+	idle    map[uint32]int      // by stripe, leases that copies have, or requests that wait for one
+	notes   []notes             // for each server, what it told of each other
 
 	held     int64 // bytes of input and of large values
 	lastShed int64
@@ -71,6 +76,8 @@ func newWorker(p *Proxy, index int) (*worker, error) {
 	for _, s := range p.servers {
 		w.conns = append(w.conns, backend.NewConn(s, loop, index, w, &p.limits))
 	}
+	w.copies, w.idle = map[string]*keyCopy{}, map[uint32]int{}
+	w.notes = make([]notes, len(p.servers)*len(p.servers))
 	w.sweep.Func = w.sweepIdle
 	return w, nil
 }

@@ -102,3 +102,16 @@ func Reset(fd int) {
 
 // CloseWrite tells the other side that nothing more will come.
 func CloseWrite(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }
+
+// Write sends what the socket takes of b at once.
+func Write(fd int, b []byte) (n int, errno unix.Errno) {
+	for {
+		n, err := unix.SendmsgN(fd, b, nil, nil, unix.MSG_NOSIGNAL)
+		if err == nil {
+			return n, 0
+		}
+		if errno = err.(unix.Errno); errno != unix.EINTR {
+			return 0, errno
+		}
+	}
+}

@@ -31,6 +31,7 @@ type ValueHeader struct {
 	Size   int    // bytes of the value that follows, without its "\r\n"; below 2 GiB
 	CAS    uint64 // only with HasCAS
 	HasCAS bool   // the answer to gets or gats
+	TTL    int64  // only what was made of an Item; see there
 	Len    int    // bytes of the header line with its line end
 }
 

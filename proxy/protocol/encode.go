@@ -110,6 +110,24 @@ func AppendStats(dst []byte, args string) []byte {
 	return append(dst, '\r', '\n')
 }
 
+// AppendValueHeader writes the line before a value in the answer to gets. The
+// value and "\r\n" have to follow.
+func AppendValueHeader(dst, key []byte, flags uint32, size int, cas uint64) []byte {
+	dst = append(append(dst, "VALUE "...), key...)
+	dst = appendUint(append(dst, ' '), uint64(flags))
+	dst = appendUint(append(dst, ' '), uint64(size))
+	dst = appendUint(append(dst, ' '), cas)
+	return append(dst, '\r', '\n')
+}
+
+// AppendPlainValueHeader is AppendValueHeader for the answer to get.
+func AppendPlainValueHeader(dst, key []byte, flags uint32, size int) []byte {
+	dst = append(append(dst, "VALUE "...), key...)
+	dst = appendUint(append(dst, ' '), uint64(flags))
+	dst = appendUint(append(dst, ' '), uint64(size))
+	return append(dst, '\r', '\n')
+}
+
 func appendUint(dst []byte, v uint64) []byte {
 	if v < 10 {
 		return append(dst, byte('0'+v))

@@ -1,0 +1,123 @@
+package backend
+
+import (
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Prefix is what the keys begin with that are magent's own.
+const Prefix = "__magent__:"
+
+// LifeKey holds, on each server, the life that this server was known by. A
+// connection asks for it first: a server that was started anew is empty and
+// does not know it.
+const LifeKey = Prefix + "life"
+
+// Life is one run of one memcached process. A restart begins a new life.
+type Life struct {
+	PID   int
+	Start int64 // Unix seconds, by the server's own clock
+}
+
+func (l Life) String() string { return fmt.Sprintf("%d-%d", l.PID, l.Start) }
+
+// ParseLife reads what String wrote.
+func ParseLife(s string) (l Life, ok bool) {
+	pid, start, ok := strings.Cut(s, "-")
+	if !ok {
+		return l, false
+	}
+	var err1, err2 error
+	l.PID, err1 = strconv.Atoi(pid)
+	l.Start, err2 = strconv.ParseInt(start, 10, 64)
+	return l, err1 == nil && err2 == nil
+}
+
+// facts are what a server's stats tell of it.
+type facts struct {
+	life  Life
+	items int64 // held at present
+	clock int64 // seconds that its clock is ahead of ours
+}
+
+// readFacts takes them from the answer to stats. uptime and time come from
+// the same reading of memcached's clock (server_stats in memcached.c), so
+// their difference is the same during a whole life.
+func readFacts(stats map[string]string) (facts, error) {
+	var f facts
+	number := func(name string) int64 {
+		n, err := strconv.ParseInt(stats[name], 10, 64)
+		if err != nil {
+			n = -1
+		}
+		return n
+	}
+	pid, now, uptime := number("pid"), number("time"), number("uptime")
+	if pid < 0 || now < 0 || uptime < 0 {
+		return f, fmt.Errorf("%w: its stats lack pid, time or uptime", ErrProtocol)
+	}
+	f.life = Life{PID: int(pid), Start: now - uptime}
+	f.items = max(number("curr_items"), 0)
+	f.clock = now - time.Now().Unix()
+	return f, nil
+}
+
+// Life is the life that the server was in when it last came back, and false
+// before the first time or when nobody asks for it.
+func (s *Server) Life() (Life, bool) {
+	if l := s.life.Load(); l != nil {
+		return *l, true
+	}
+	return Life{}, false
+}
+
+// KnowLife sets the life that the server is known by, as another program
+// before this one has seen it.
+func (s *Server) KnowLife(l Life) { s.life.Store(&l) }
+
+// Clock is the server's time of day, Unix seconds.
+func (s *Server) Clock() int64 { return time.Now().Unix() + s.clock.Load() }
+
+// setLife notes the life that begins to serve.
+func (s *Server) setLife(l Life) {
+	s.life.Store(&l)
+	text := l.String()
+	greeting := fmt.Sprintf("VALUE %s 0 %d\r\n%s\r\nEND\r\n", LifeKey, len(text), text)
+	s.greeting.Store(&greeting)
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(s.Name() + " " + text))
+	s.tag.Store(h.Sum64()>>49<<tokenBits | 1<<tokenBits)
+}
+
+// A cas token that a client gets carries a mark of the server and life that it
+// comes from, above the bits that memcached counts up.
+const (
+	tokenBits = 48
+	tokenMask = 1<<tokenBits - 1
+	// noToken is a token that no item has.
+	noToken = 1<<64 - 1
+)
+
+// ClientToken is the token that a client is told for an item's own.
+func (s *Server) ClientToken(token uint64) uint64 {
+	if tag := s.tag.Load(); tag != 0 {
+		return tag | token&tokenMask
+	}
+	return token
+}
+
+// ServerToken is the token that the server is sent for a client's. One that
+// came from elsewhere is replaced by one that no item has.
+func (s *Server) ServerToken(token uint64) uint64 {
+	tag := s.tag.Load()
+	if tag == 0 {
+		return token
+	}
+	if token&^tokenMask != tag {
+		return noToken
+	}
+	return token & tokenMask
+}

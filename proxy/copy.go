@@ -1,0 +1,369 @@
+package proxy
+
+import (
+	"slices"
+
+	"magent/backend"
+	"magent/proxy/protocol"
+)
+
+// nowhere is the source of a copy that only deletes.
+const nowhere = -1
+
+// copyLimit is how often a request has a key copied before it is given up.
+const copyLimit = 8
+
+// keyCopy makes one server hold of one key what another holds: value, flags
+// and expiry. It has the lease of the key's stripe, begins when the writes of
+// the stripe that are under way have ended, and later writes of the key wait
+// for it: so it never overwrites what is newer, and a write that races it wins.
+//
+// There are two kinds. An exact copy overwrites what the target holds, and
+// deletes it when the source holds nothing. Any other only adds what the
+// target lacks.
+type keyCopy struct {
+	backend.Call
+
+	w        *worker
+	hash     uint64
+	stripe   uint32
+	from, to int32 // servers; from may be nowhere
+	exact    bool
+	when     uint64 // of the target's journal entry when the copy began
+	step     copyStep
+	block    []byte // the item as it came, with its line end
+	item     protocol.ValueHeader
+	refused  bool // the target did not take it
+
+	waiting []*request      // go on when it has ended
+	then    []func(ok bool) // told how it ended
+}
+
+// copyStep is what a copy waits for.
+type copyStep uint8
+
+const (
+	copyWait   copyStep = iota // the end of writes under way
+	copyFetch                  // the source's item
+	copyStore                  // the target's answer to it
+	copyDelete                 // the target's answer to a delete
+)
+
+// startCopy begins a copy of a key, or joins the one that runs. r goes on when
+// it has ended, and then is told how; both may be nil. The caller has made
+// sure that no other loop has the lease of the key's stripe.
+func (w *worker) startCopy(key []byte, hash uint64, from, to int32, exact bool, r *request, then func(ok bool)) {
+	c := w.copies[string(key)]
+	running := c != nil
+	if !running {
+		c = &keyCopy{w: w, hash: hash, stripe: stripeOf(hash), from: from, to: to, exact: exact}
+		c.Key = append([]byte(nil), key...)
+		c.Owner = c
+		if !w.p.leases.take(c.stripe, w.index) {
+			panic("a copy without a lease")
+		}
+		w.copies[string(c.Key)] = c
+		w.writes++
+		c.when, _ = w.p.journals[to].find(c.Key)
+	}
+	if r != nil {
+		c.wait(r)
+	}
+	if then != nil {
+		c.then = append(c.then, then)
+	}
+	if !running {
+		w.idle[c.stripe]++
+		w.pending = append(w.pending, c)
+	}
+	w.beginCopies(c.stripe)
+}
+
+// wait has a request wait until the copy has ended.
+func (c *keyCopy) wait(r *request) {
+	r.phase = copying
+	c.waiting = append(c.waiting, r)
+	if r.leased {
+		c.w.idle[c.stripe]++
+	}
+}
+
+// beginCopies begins the copies whose stripe has no write under way. A lease
+// that a copy has, or a request that waits for one, is not under way.
+func (w *worker) beginCopies(stripe uint32) {
+	for i := 0; i < len(w.pending); i++ {
+		c := w.pending[i]
+		if c.stripe != stripe || w.p.leases.count(stripe) > w.idle[stripe] {
+			continue
+		}
+		w.pending = slices.Delete(w.pending, i, i+1)
+		i = -1 // what follows may have changed the list
+		if c.from == nowhere {
+			c.remove()
+		} else {
+			c.fetch()
+		}
+	}
+}
+
+// noLongerIdle takes back one lease that was not under way.
+func (w *worker) noLongerIdle(stripe uint32) {
+	if w.idle[stripe]--; w.idle[stripe] == 0 {
+		delete(w.idle, stripe)
+	}
+}
+
+// fetch asks the source.
+func (c *keyCopy) fetch() {
+	conn := c.w.conns[c.from]
+	if !conn.Sync().Serves() || !conn.Server.HasMeta() {
+		c.end(false)
+		return
+	}
+	if conn.Asks(c.hash) {
+		conn.CloseGroup()
+	}
+	c.step = copyFetch
+	c.Kind = backend.Item
+	conn.End(protocol.AppendMetaGet(conn.Begin(len(c.Key)+32), c.Key))
+	conn.Queue(&c.Call)
+}
+
+// target returns the connection to the target, nil when it is out.
+func (c *keyCopy) target() *backend.Conn {
+	conn := c.w.conns[c.to]
+	if !conn.Sync().Serves() {
+		return nil
+	}
+	if conn.Asks(c.hash) {
+		conn.CloseGroup()
+	}
+	return conn
+}
+
+// Found is told the source's item (backend.Receiver).
+func (c *keyCopy) Found(block []byte, header *protocol.ValueHeader, keep bool) {
+	if !keep {
+		block = append([]byte(nil), block...)
+	}
+	c.block, c.item = block, *header
+	c.w.held += int64(len(block))
+	conn := c.target()
+	if conn == nil {
+		c.end(false)
+		return
+	}
+	if c.item.TTL == 0 { // its last second
+		c.remove()
+		return
+	}
+	set := protocol.MetaSet{Op: protocol.OpAdd, Flags: c.item.Flags, Expiry: expiryOf(c.item.TTL, conn.Server), Size: c.item.Size}
+	if c.exact {
+		set.Op = protocol.OpSet
+	}
+	c.step = copyStore
+	c.Kind, c.Write = backend.Line, true
+	c.Answers = protocol.AnswersTo(protocol.OpSet)
+	conn.End(protocol.AppendMetaSet(conn.Begin(len(c.Key)+128), c.Key, &set))
+	conn.Link(c.value())
+	conn.Queue(&c.Call)
+}
+
+// value is the item's value with its line end.
+func (c *keyCopy) value() []byte { return c.block[c.item.Len:] }
+
+// longestTTL is the longest relative expiry, in seconds (protocol.txt,
+// "Expiration times"). What is longer is a point in time.
+const longestTTL = 60 * 60 * 24 * 30
+
+// expiryOf writes the seconds that an item has left as the server wants them.
+func expiryOf(ttl int64, s *backend.Server) int64 {
+	switch {
+	case ttl < 0:
+		return 0
+	case ttl > longestTTL:
+		return s.Clock() + ttl
+	}
+	return ttl
+}
+
+// Missed is told that the source holds nothing (backend.Receiver).
+func (c *keyCopy) Missed() {
+	if !c.exact {
+		c.end(true)
+		return
+	}
+	c.remove()
+}
+
+// remove deletes the key on the target.
+func (c *keyCopy) remove() {
+	if !c.exact {
+		c.end(true)
+		return
+	}
+	conn := c.target()
+	if conn == nil {
+		c.end(false)
+		return
+	}
+	c.step = copyDelete
+	c.Kind, c.Write = backend.Line, true
+	c.Answers = protocol.AnswersTo(protocol.OpDelete)
+	conn.End(protocol.AppendDelete(conn.Begin(len(c.Key)+32), c.Key))
+	conn.Queue(&c.Call)
+}
+
+// Answered is told a line (backend.Receiver).
+func (c *keyCopy) Answered(_ []byte, kind protocol.Answer, _ uint64) {
+	switch {
+	case c.step == copyDelete:
+		c.end(kind == protocol.Deleted || kind == protocol.NotFound)
+	case c.step == copyFetch: // an error
+		c.end(false)
+	case kind == protocol.Done, kind == protocol.NotStored && !c.exact:
+		c.w.stats.copied++
+		c.end(true)
+	default:
+		c.refused = true
+		c.w.stats.copiesRefused++
+		if c.exact {
+			c.remove()
+			return
+		}
+		c.end(true)
+	}
+}
+
+// SetHeader, SetValue and Uncertain are never called: a copy is no plain set
+// (backend.Receiver).
+func (c *keyCopy) SetHeader(dst []byte, _ bool) []byte { return dst }
+
+// SetValue is never called (backend.Receiver).
+func (c *keyCopy) SetValue() []byte { return nil }
+
+// Uncertain is never called (backend.Receiver).
+func (c *keyCopy) Uncertain([]byte) { c.end(false) }
+
+// failed is told that the connection was lost. What was to be copied may run
+// late, or not at all.
+func (c *keyCopy) failed() {
+	if c.step != copyFetch {
+		w := c.w
+		c.then = append(c.then, func(bool) { w.doubtKey(c.Key, c.to, c.from, "a copy to it has no answer") })
+	}
+	c.end(false)
+}
+
+// end lets what waited for the copy go on.
+func (c *keyCopy) end(ok bool) {
+	w := c.w
+	delete(w.copies, string(c.Key))
+	w.held -= int64(len(c.block))
+	if ok && c.exact {
+		w.p.journals[c.to].remove(c.Key, c.when)
+	}
+	w.noLongerIdle(c.stripe)
+	w.p.leases.give(c.stripe)
+	for _, r := range c.waiting {
+		if r.leased {
+			w.noLongerIdle(c.stripe)
+		}
+	}
+	for _, r := range c.waiting {
+		r.copies++
+		r.filled = r.filled || ok && c.to == r.at
+		switch {
+		case ok && c.refused && r.op == protocol.OpGet && c.block != nil:
+			w.answerCopy(r, c)
+		case !r.Write:
+			w.read(r)
+		case r.sent:
+			w.runWrite(r)
+		case w.pausing:
+			w.delayed = append(w.delayed, r)
+		default:
+			w.writeRouted(r)
+		}
+	}
+	for _, f := range c.then {
+		f(ok)
+	}
+	w.beginCopies(c.stripe)
+	w.writeEnded()
+}
+
+// answerCopy answers a get with what its key's other server holds, when the
+// one that should answer does not take it.
+func (w *worker) answerCopy(r *request, c *keyCopy) {
+	head := protocol.AppendPlainValueHeader(nil, r.key(), c.item.Flags, c.item.Size)
+	w.stats.getHits++
+	w.replyBlock(r, head, c.value(), true)
+	w.settle(r)
+}
+
+// copyKey is a key that some goroutine wants to be copied (engine.Task).
+type copyKey struct {
+	w     *worker
+	key   []byte
+	to    int32
+	exact bool
+	then  func(ok bool) // called on some loop
+}
+
+// Run starts the copy on the loop that may.
+func (k *copyKey) Run() {
+	w := k.w
+	if w.pausing {
+		w.delayed = append(w.delayed, k)
+		return
+	}
+	hash := w.p.leases.hash(k.key)
+	primary, backup := w.p.pools.find(k.key)
+	from := backup
+	if k.to == backup {
+		from = primary
+	} else if k.to != primary || backup < 0 {
+		k.then(true) // it is not the server's key
+		return
+	}
+	stripe := stripeOf(hash)
+	if !w.p.leases.take(stripe, w.index) {
+		if holder := w.p.leases.holder(stripe); holder >= 0 && holder != w.index {
+			k.w = w.p.workers[holder]
+		}
+		k.w.loop.Post(k)
+		return
+	}
+	from, ok := w.source(k.key, from)
+	other := w.copies[string(k.key)]
+	switch {
+	case !ok, from == nowhere && !k.exact:
+		k.then(ok) // nothing to add is done
+	case other != nil && (other.to != k.to || k.exact && !other.exact):
+		k.then(false) // another copy of the key comes first
+	default:
+		w.startCopy(k.key, hash, from, k.to, k.exact, nil, k.then)
+	}
+	w.p.leases.give(stripe)
+	w.beginCopies(stripe)
+}
+
+// source tells from where a key may be copied to a server: from its other
+// one, from nowhere when that one is gone or holds the wrong value too. ok is
+// false when nobody can tell at present.
+func (w *worker) source(key []byte, from int32) (int32, bool) {
+	if from < 0 {
+		return nowhere, true
+	}
+	if _, wrong := w.p.journals[from].find(key); wrong {
+		return nowhere, true
+	}
+	if c := w.conns[from]; c.Sync().Serves() {
+		if !c.Server.HasMeta() {
+			return nowhere, true // it cannot tell how long an item lives
+		}
+		return from, true
+	}
+	return nowhere, w.p.gone(from)
+}

@@ -1,0 +1,203 @@
+package proxy
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// journal holds the keys whose writes one server has missed, or may have. Each
+// key stands in it once. When there are too many it forgets them all: then the
+// server has to be flushed.
+//
+// All loops write to it, and the recovery of its server reads it.
+type journal struct {
+	most     int   // keys
+	mostSize int64 // bytes
+
+	count atomic.Int64 // keys, one more when it has overflowed; read without the lock
+
+	mu       sync.Mutex
+	keys     map[string]entry
+	order    []string // the same, oldest first, with some that are gone
+	size     int64
+	counter  uint64
+	overflow bool
+}
+
+// entry is one key that was missed.
+type entry struct {
+	when  uint64 // counted: it came last
+	noted bool   // for other proxies
+}
+
+// added is what became of a key.
+type added uint8
+
+const (
+	addedKnown added = iota // it is noted for other proxies already
+	addedFresh              // it is to be noted now
+	addedLost               // too many keys: none is known any more
+)
+
+const entrySize = 96 // bytes that a key costs besides its own, at most
+
+func newJournal(most int, mostSize int64) *journal {
+	return &journal{most: most, mostSize: mostSize, keys: map[string]entry{}}
+}
+
+// empty tells whether nothing has been missed.
+func (j *journal) empty() bool { return j.count.Load() == 0 }
+
+// add enters a key. The caller notes it for other proxies if it is fresh.
+func (j *journal) add(key []byte) added { return j.enter(key, true) }
+
+// addNoted enters a key that another proxy has noted.
+func (j *journal) addNoted(key []byte) added { return j.enter(key, false) }
+
+func (j *journal) enter(key []byte, note bool) added {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.overflow {
+		return addedLost
+	}
+	j.counter++
+	if e, ok := j.keys[string(key)]; ok {
+		j.keys[string(key)] = entry{when: j.counter, noted: true}
+		if e.noted || !note {
+			return addedKnown
+		}
+		return addedFresh
+	}
+	size := int64(len(key)) + entrySize
+	if len(j.keys) >= j.most || j.size+size > j.mostSize {
+		j.forget()
+		j.overflow = true
+		j.count.Store(1)
+		return addedLost
+	}
+	name := string(key)
+	j.keys[name] = entry{when: j.counter, noted: true}
+	if len(j.order) > 2*len(j.keys)+1024 {
+		j.compact()
+	}
+	j.order = append(j.order, name)
+	j.size += size
+	j.count.Add(1)
+	if note {
+		return addedFresh
+	}
+	return addedKnown
+}
+
+// lose notes that everything may have been missed.
+func (j *journal) lose() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.forget()
+	j.overflow = true
+	j.count.Store(1)
+}
+
+func (j *journal) forget() {
+	clear(j.keys)
+	j.order, j.size = nil, 0
+}
+
+// lost tells whether the keys are not known, so that only a flush helps.
+func (j *journal) lost() bool {
+	if j.empty() {
+		return false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.overflow
+}
+
+// find tells whether a key was missed, and when it came. A journal that has
+// overflowed holds every key.
+func (j *journal) find(key []byte) (when uint64, missed bool) {
+	if j.empty() {
+		return 0, false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.overflow {
+		return 0, true
+	}
+	e, missed := j.keys[string(key)]
+	return e.when, missed
+}
+
+// remove takes a key out that has been made good, unless it has come again
+// since.
+func (j *journal) remove(key []byte, when uint64) {
+	if j.empty() {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if e, ok := j.keys[string(key)]; !ok || e.when != when {
+		return
+	}
+	delete(j.keys, string(key))
+	j.size -= int64(len(key)) + entrySize
+	j.count.Add(-1)
+	if len(j.keys) == 0 {
+		j.order = nil
+	}
+}
+
+// compact drops from the order what is gone.
+func (j *journal) compact() {
+	left := make([]string, 0, len(j.keys)+1)
+	for _, key := range j.order {
+		if _, ok := j.keys[key]; ok {
+			left = append(left, key)
+		}
+	}
+	j.order = left
+}
+
+// oldest returns up to n keys in the order in which they came first.
+func (j *journal) oldest(n int) []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var found []string
+	done := 0
+	for _, key := range j.order {
+		if len(found) == n {
+			break
+		}
+		if _, ok := j.keys[key]; ok {
+			found = append(found, key)
+		} else if len(found) == 0 {
+			done++
+		}
+	}
+	j.order = j.order[done:]
+	return found
+}
+
+// all returns every key, and whether the journal has overflowed.
+func (j *journal) all() (keys []string, overflow bool) {
+	keys = j.oldest(1 << 62)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return keys, j.overflow
+}
+
+// clear forgets everything: the server has been emptied.
+func (j *journal) clear() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.forget()
+	j.overflow = false
+	j.count.Store(0)
+}
+
+// length is the number of keys.
+func (j *journal) length() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.keys)
+}

@@ -1,0 +1,318 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"magent/backend"
+	"magent/proxy/engine"
+)
+
+const (
+	replayBatch   = 256                    // keys that are replayed at once
+	recoveryPause = 20 * time.Millisecond  // before something that failed is tried again
+	recoveryCheck = 200 * time.Millisecond // how often a server is looked after, without being asked
+)
+
+// recovery brings servers back to what they should hold: it decides what
+// becomes of one that answers again, replays its journal, and has it resynced.
+// It has a goroutine for each server; the copying itself is done by the loops.
+type recovery struct {
+	p       *Proxy
+	twins   [][]int32     // for each server, those that hold second copies of its keys
+	records []record      // of each server on each other
+	lacking []atomic.Bool // keys that its twins hold, each server
+	resyncs []resync
+	listing []sync.Mutex // of a server's keys
+	wakers  []chan struct{}
+	flushAt atomic.Int64 // Unix seconds of a flush_all that is still to come, 0 for none
+}
+
+func newRecovery(p *Proxy) *recovery {
+	n := len(p.servers)
+	rc := &recovery{
+		p: p, twins: make([][]int32, n), records: make([]record, n*n),
+		lacking: make([]atomic.Bool, n), resyncs: make([]resync, n), listing: make([]sync.Mutex, n), wakers: make([]chan struct{}, n),
+	}
+	for i := range n {
+		rc.wakers[i] = make(chan struct{}, 1)
+		rc.resyncs[i].init()
+		rc.twins[i] = p.pools.twins(int32(i))
+	}
+	return rc
+}
+
+// record is that of one server on another.
+func (rc *recovery) record(server, at int32) *record {
+	return &rc.records[int(server)*len(rc.p.servers)+int(at)]
+}
+
+// lacks tells whether a server may lack keys that its twins hold.
+func (rc *recovery) lacks(server int32) bool { return rc.lacking[server].Load() }
+
+// setLacks notes whether it does.
+func (rc *recovery) setLacks(server int32, lacks bool) { rc.lacking[server].Store(lacks) }
+
+// wake has every server looked after now.
+func (rc *recovery) wake() {
+	for _, c := range rc.wakers {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// gone tells whether a server is out for so long, or was never there, that
+// what only it may hold counts as lost.
+func (p *Proxy) gone(server int32) bool {
+	s := p.servers[server]
+	return s.Absent() || s.OutFor() > p.options.Load().LostAfter
+}
+
+// flushed notes a flush_all. A later one replaces one that is still to come,
+// as in memcached.
+func (rc *recovery) flushed(delay int64) {
+	at := int64(0)
+	if delay > 0 {
+		at = time.Now().Unix() + delay
+	}
+	rc.flushAt.Store(at)
+}
+
+// Returning decides what becomes of a server that answers again
+// (backend.Recovery).
+func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.Return) backend.Verdict {
+	server := int32(s.Index)
+	j := rc.p.journals[server]
+	state, _ := s.Load()
+	if len(rc.twins[server]) == 0 {
+		if state == backend.Dirty || !j.empty() {
+			return backend.Verdict{Flush: true, To: backend.Up, Why: "it answers and was flushed, because it had missed flush_all"}
+		}
+		return backend.Verdict{To: backend.Up, Why: "it answers and has missed nothing"}
+	}
+	own, known := s.Life()
+	same := known && own == r.Life
+	for _, at := range rc.twins[server] {
+		f, err := rc.readFacts(ctx, server, at)
+		if err != nil {
+			continue
+		}
+		if f.known {
+			known = true
+			if f.life == r.Life {
+				same = true
+				if own != r.Life {
+					rc.setLacks(server, !f.whole)
+				}
+			}
+		}
+		rc.merge(server, at, f)
+	}
+	v := backend.Verdict{To: backend.Warming}
+	switch {
+	case !known && !r.Empty, same, !known && r.Known:
+		v.Why = "it answers, and what it has missed is replayed"
+		if j.empty() {
+			v.Why = "it answers and has missed nothing"
+			if state == backend.Down && !rc.lacks(server) {
+				v.To = backend.Up
+			}
+		}
+	case r.Empty:
+		j.clear()
+		rc.setLacks(server, true)
+		v.Why = "it is empty"
+		if known {
+			v.Why = "it is a new process, and empty"
+		}
+	default:
+		v.Flush = true
+		v.Why = "it is a new process, and was flushed because it held items of an earlier one"
+	}
+	if j.lost() && !v.Flush {
+		v.Flush = true
+		v.Why = "it answers and was flushed, because it has missed more writes than are known"
+	}
+	if at := rc.flushAt.Load(); at > 0 {
+		v.FlushLater = max(at-time.Now().Unix(), 0)
+	}
+	return v
+}
+
+// Restored is told that a verdict was carried out (backend.Recovery).
+func (rc *recovery) Restored(s *backend.Server, v backend.Verdict) {
+	if v.Flush && len(rc.twins[s.Index]) > 0 {
+		// What is entered from now on is replayed for nothing: it holds nothing.
+		rc.p.journals[s.Index].clear()
+		rc.setLacks(int32(s.Index), true)
+	}
+	if v.Flush && len(rc.twins[s.Index]) == 0 {
+		rc.p.journals[s.Index].clear()
+	}
+	if rc.lacks(int32(s.Index)) {
+		rc.resyncs[s.Index].again()
+		rc.tellLacking(s)
+	}
+	rc.wake()
+}
+
+// tellLacking notes for other proxies, before a server serves, that it lacks
+// keys.
+func (rc *recovery) tellLacking(s *backend.Server) {
+	o := rc.p.options.Load()
+	life, ok := s.Life()
+	if !ok {
+		return
+	}
+	for _, at := range rc.twins[s.Index] {
+		if !rc.p.servers[at].Serves() {
+			continue
+		}
+		c, err := backend.DialClient(context.Background(), rc.p.servers[at].Address, o.ConnectTimeout, o.ServerTimeout)
+		if err != nil {
+			continue
+		}
+		_, _ = c.Store("set", lifeOfKey(s.Name()), lifeText(life, false))
+		c.Close()
+	}
+}
+
+// run makes one server good, whenever there is something to do, until ctx
+// ends.
+func (rc *recovery) run(ctx context.Context, server int32) {
+	check := time.NewTicker(recoveryCheck)
+	defer check.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-check.C:
+		case <-rc.wakers[server]:
+		}
+		for rc.step(ctx, server) {
+		}
+	}
+}
+
+// watch looks at one server again and again until ctx ends.
+func (rc *recovery) watch(ctx context.Context, server int32) {
+	w := watcher{rc: rc, at: server}
+	defer w.close()
+	for rest(ctx, recoveryCheck) {
+		w.look(ctx)
+	}
+}
+
+// step does the next thing for a server. It returns false when there is
+// nothing to do now.
+func (rc *recovery) step(ctx context.Context, server int32) bool {
+	s := rc.p.servers[server]
+	state, _ := s.Load()
+	if ctx.Err() != nil || !state.Serves() || len(rc.twins[server]) == 0 {
+		return false
+	}
+	j := rc.p.journals[server]
+	switch {
+	case j.lost():
+		s.TakeOut(true, "it has missed more writes than the journal holds (see --journal-keys)")
+		return false
+	case !j.empty():
+		s.Doubt("its journal is replayed")
+		if !rc.replay(ctx, server) {
+			return rest(ctx, recoveryPause)
+		}
+		return true
+	case rc.lacks(server):
+		return rc.resync(ctx, server)
+	case state == backend.Warming:
+		why := "it holds what it should"
+		if s.Trust(why) && !j.empty() {
+			s.Doubt("its journal is replayed")
+		}
+		return true
+	}
+	return false
+}
+
+// rest pauses and returns false when ctx has ended.
+func rest(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// replay copies some of the keys that a server has missed. It returns false
+// when none could be copied.
+func (rc *recovery) replay(ctx context.Context, server int32) bool {
+	keys := rc.p.journals[server].oldest(replayBatch)
+	done := rc.copyAll(ctx, server, keys, true)
+	rc.resyncs[server].replayed.Add(uint64(done))
+	return done > 0 || len(keys) == 0
+}
+
+// copyAll has the loops copy keys to a server, and returns how many they have
+// copied when all have ended.
+func (rc *recovery) copyAll(ctx context.Context, server int32, keys []string, exact bool) int {
+	if len(keys) == 0 {
+		return 0
+	}
+	var good, left atomic.Int64
+	left.Store(int64(len(keys)))
+	ended := make(chan struct{})
+	then := func(ok bool) {
+		if ok {
+			good.Add(1)
+		}
+		if left.Add(-1) == 0 {
+			close(ended)
+		}
+	}
+	for _, key := range keys {
+		k := []byte(key)
+		w := rc.p.workers[stripeOf(rc.p.leases.hash(k))%uint32(len(rc.p.workers))]
+		w.loop.Post(&copyKey{w: w, key: k, to: server, exact: exact, then: then})
+	}
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+	return int(good.Load())
+}
+
+// startRecovery begins to look after the servers.
+func (p *Proxy) startRecovery(ctx context.Context) {
+	for i := range p.servers {
+		if len(p.recovery.twins[i]) > 0 {
+			p.wg.Go(func() { p.recovery.run(ctx, int32(i)) })
+			p.wg.Go(func() { p.recovery.watch(ctx, int32(i)) })
+		}
+	}
+}
+
+// Resync has every server that serves compared with its twins and given what
+// it lacks. It returns at once.
+func (p *Proxy) Resync() error {
+	if p.pools.backup == nil {
+		return fmt.Errorf("%w: there is no backup to copy from or to; name one with -b", ErrOptions)
+	}
+	for i := range p.servers {
+		if len(p.recovery.twins[i]) > 0 {
+			p.recovery.setLacks(int32(i), true)
+			p.recovery.resyncs[i].again()
+			p.servers[i].Doubt("a resync was asked for")
+		}
+	}
+	p.recovery.wake()
+	return nil
+}
+
+var _ backend.Recovery = (*recovery)(nil)
+var _ engine.Task = (*copyKey)(nil)

@@ -1,0 +1,104 @@
+package proxy
+
+import (
+	"magent/backend"
+	"magent/proxy/protocol"
+)
+
+// A server that is warming may lack a key that its twin holds, and may hold
+// one that was written without it. Both are looked at key by key, and mended
+// before anybody sees them: what was missed is copied exactly, and what is
+// lacking is added, each under the key's lease, once however many ask.
+
+// prepare makes r ready to run on a server in the given state; other is the
+// key's other server, -1 for none. It returns true when r has to wait, or is
+// answered already.
+func (w *worker) prepare(r *request, state backend.State, at, other int32) (done bool) {
+	r.filled = r.filled && r.at == at
+	r.at, r.lacking, r.when = at, false, 0
+	if state != backend.Warming {
+		return false
+	}
+	if when, missed := w.p.journals[at].find(r.key()); missed {
+		if r.op == protocol.OpSet {
+			r.when = when
+			return false // it makes the key good
+		}
+		return w.copyFirst(r, at, other, true)
+	}
+	r.lacking = w.p.recovery.lacks(at)
+	// What depends on what is there has to find it. A get may do so when it has
+	// missed: it changes nothing.
+	if r.lacking && r.Write && r.op != protocol.OpSet && !r.filled {
+		return w.copyFirst(r, at, other, false)
+	}
+	if r.lacking && !r.Write && !r.unsure && r.w == r.home && r.session != nil {
+		r.unsure = true
+		r.session.unsure++
+	}
+	return false
+}
+
+// afterReads tells whether a write has to wait until its client has the
+// answers to what it asked before of the same key: a get that misses on a
+// server that lacks keys is asked again, and must not see the write then.
+func (w *worker) afterReads(r *request) bool {
+	for q := r.session.head; q != nil && q != r; q = q.after {
+		if q.unsure && !q.done && q.hash == r.hash {
+			r.session.parked = r
+			r.session.turn = r // goOn begins it
+			return true
+		}
+	}
+	return false
+}
+
+// lacked decides what becomes of a get that a server has answered with a miss.
+// It returns true when the answer does not count.
+func (w *worker) lacked(r *request) (done bool) {
+	if !r.lacking || r.filled {
+		return false
+	}
+	other := r.backup
+	if r.at == r.backup {
+		other = r.primary
+	}
+	return w.copyFirst(r, r.at, other, false)
+}
+
+// copyFirst has the key copied to the server at which r is to run, and r run
+// again behind that. It returns false when there is nothing to copy, and r may
+// go on.
+func (w *worker) copyFirst(r *request, at, other int32, exact bool) (done bool) {
+	if r.copies >= copyLimit {
+		w.unreachable(r)
+		return true
+	}
+	from, ok := w.source(r.key(), other)
+	if !ok {
+		// Its other server may hold what this one lacks. To say that there is
+		// nothing would be wrong.
+		w.unreachable(r)
+		return true
+	}
+	if from == nowhere && !exact {
+		return false
+	}
+	r.stripe = stripeOf(r.hash)
+	if !r.leased {
+		if w.pausing {
+			w.delayed = append(w.delayed, r)
+			return true
+		}
+		if !w.p.leases.take(r.stripe, w.index) {
+			w.handOver(r)
+			return true
+		}
+	}
+	w.startCopy(r.key(), r.hash, from, at, exact, r, nil)
+	if !r.leased {
+		w.p.leases.give(r.stripe) // the copy has its own
+		w.beginCopies(r.stripe)
+	}
+	return true
+}

@@ -1,0 +1,214 @@
+package proxy
+
+import (
+	"context"
+	"strings"
+
+	"magent/backend"
+)
+
+// fact is what one server tells of another, for proxies to come.
+type fact struct {
+	known bool // a life is told
+	life  backend.Life
+	whole bool // the server held what it should
+
+	noted  bool // there is a record of missed keys
+	record missedRecord
+	token  uint64
+}
+
+func lifeText(life backend.Life, whole bool) string {
+	if whole {
+		return life.String() + " whole"
+	}
+	return life.String() + " lacking"
+}
+
+func parseLifeText(text string) (life backend.Life, whole, ok bool) {
+	name, state, _ := strings.Cut(text, " ")
+	life, ok = backend.ParseLife(name)
+	return life, state == "whole", ok
+}
+
+// factOf makes a fact of what was read.
+func factOf(server string, found map[string]backend.Stored) fact {
+	var f fact
+	if v, ok := found[lifeOfKey(server)]; ok {
+		f.life, f.whole, f.known = parseLifeText(string(v.Value))
+	}
+	if v, ok := found[missedKey(server)]; ok {
+		f.noted, f.token = true, v.CAS
+		f.record = parseRecord(v.Value)
+	}
+	return f
+}
+
+// readFacts asks a twin what it knows of a server.
+func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, error) {
+	o := rc.p.options.Load()
+	c, err := backend.DialClient(ctx, rc.p.servers[at].Address, o.ConnectTimeout, o.ServerTimeout)
+	if err != nil {
+		return fact{}, err
+	}
+	defer c.Close()
+	name := rc.p.servers[server].Name()
+	found, err := c.Gets(lifeOfKey(name), missedKey(name))
+	if err != nil {
+		return fact{}, err
+	}
+	return factOf(name, found), nil
+}
+
+// merge enters into a server's journal what other proxies have noted on one
+// of its twins. It returns true when that was anything new.
+func (rc *recovery) merge(server, at int32, f fact) (news bool) {
+	if !f.noted {
+		return false
+	}
+	rec := rc.record(server, at)
+	if f.record.generation > rec.generation.Load() {
+		rec.renew(f.record.generation)
+	}
+	j := rc.p.journals[server]
+	if f.record.lost && !rec.lostIsMine() {
+		if rec.mergedToken() != f.token {
+			j.lose()
+			news = true
+		}
+	}
+	for _, key := range f.record.keys {
+		if !rec.isMine(key) && rec.mergedToken() != f.token {
+			j.addNoted(key)
+			news = true
+		}
+	}
+	rec.setMerged(f.token)
+	return news
+}
+
+// watcher looks at one server again and again: it keeps magent's own items
+// there, and reads what other proxies have noted.
+type watcher struct {
+	rc     *recovery
+	at     int32
+	client *backend.Client
+}
+
+func (w *watcher) close() {
+	if w.client != nil {
+		w.client.Close()
+		w.client = nil
+	}
+}
+
+// look does so once. What fails is left to the next time.
+func (w *watcher) look(ctx context.Context) {
+	rc := w.rc
+	s := rc.p.servers[w.at]
+	if len(rc.twins[w.at]) == 0 || !s.Serves() {
+		w.close()
+		return
+	}
+	if w.client == nil {
+		o := rc.p.options.Load()
+		c, err := backend.DialClient(ctx, s.Address, o.ConnectTimeout, o.ServerTimeout)
+		if err != nil {
+			return
+		}
+		w.client = c
+	}
+	keys := []string{backend.LifeKey}
+	for _, server := range rc.twins[w.at] {
+		name := rc.p.servers[server].Name()
+		keys = append(keys, lifeOfKey(name), missedKey(name))
+	}
+	found, err := w.client.Gets(keys...)
+	if err == nil {
+		err = w.keepLife(found)
+	}
+	for _, server := range rc.twins[w.at] {
+		if err == nil {
+			err = w.keep(server, factOf(rc.p.servers[server].Name(), found))
+		}
+	}
+	if err != nil {
+		w.close()
+	}
+}
+
+// keepLife writes the note of the server's own life anew when it is gone.
+func (w *watcher) keepLife(found map[string]backend.Stored) error {
+	if _, ok := found[backend.LifeKey]; ok {
+		return nil
+	}
+	life, ok := w.rc.p.servers[w.at].Life()
+	if !ok || !w.rc.p.servers[w.at].Serves() {
+		return nil
+	}
+	_, err := w.client.Store("add", backend.LifeKey, life.String())
+	return err
+}
+
+// keep sees to what this server tells of another.
+func (w *watcher) keep(server int32, f fact) error {
+	rc := w.rc
+	s := rc.p.servers[server]
+	j := rc.p.journals[server]
+	rec := rc.record(server, w.at)
+	if err := w.keepLifeOf(server, f); err != nil {
+		return err
+	}
+	if !f.noted {
+		if j.empty() || s.Serves() {
+			return nil
+		}
+		keys, lost := j.all()
+		size := 0
+		for _, key := range keys {
+			size += len(key) + 1
+		}
+		_, err := w.client.Store("add", missedKey(s.Name()), recordText(rec.generation.Load(), lost || size > recordMost, keys))
+		return err
+	}
+	if rec.mergedToken() != f.token {
+		if rc.merge(server, w.at, f) {
+			if !s.Miss() {
+				s.Doubt("another proxy has made writes without it")
+			}
+			rc.wake()
+		}
+		return nil
+	}
+	if (len(f.record.keys) == 0 && !f.record.lost) || !j.empty() || !s.Serves() {
+		return nil
+	}
+	// All that it tells of has been made good.
+	generation := f.record.generation + 1
+	swapped, err := w.client.Swap(missedKey(s.Name()), recordText(generation, false, nil), f.token)
+	if swapped {
+		rec.renew(generation)
+	}
+	return err
+}
+
+// keepLifeOf tells which life of a server holds what it should.
+func (w *watcher) keepLifeOf(server int32, f fact) error {
+	rc := w.rc
+	s := rc.p.servers[server]
+	life, ok := s.Life()
+	if !ok || !s.Serves() {
+		return nil
+	}
+	whole := !rc.lacks(server)
+	switch {
+	case f.known && f.life == life && f.whole == whole, f.known && f.life != life && f.life.Start > life.Start:
+		return nil
+	case f.known && f.life == life && f.whole && !rc.resyncs[server].forced.Load():
+		// Another proxy has seen to it.
+		rc.setLacks(server, false)
+		return nil
+	}
+	_, err := w.client.Store("set", lifeOfKey(s.Name()), lifeText(life, whole))
+	return err
+}
