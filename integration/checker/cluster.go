@@ -1,6 +1,7 @@
 package checker
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -29,9 +30,16 @@ type Cluster struct {
 
 	mu      sync.Mutex
 	magents [2]*harness.Magent // nil: not running
+	all     []started          // every magent there was
 	active  int                // the one that clients use
 	move    int                // counts how often the clients have been moved
 	conns   map[*harness.Client]struct{}
+}
+
+// started is a magent and its number.
+type started struct {
+	*harness.Magent
+	number int
 }
 
 // startCluster starts everything on free ports of 127.0.0.1.
@@ -99,6 +107,30 @@ func (c *Cluster) startMagent(i int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.magents[i] = m
+	c.all = append(c.all, started{m, i})
+}
+
+// logged returns what all magents logged of their servers since a moment.
+func (c *Cluster) logged(since time.Time) []LogLine {
+	var lines []LogLine
+	names := strings.NewReplacer(c.junctions[0].Addr, "A", c.junctions[1].Addr, "B")
+	for _, m := range c.all {
+		for text := range strings.Lines(m.Output()) {
+			var l struct {
+				Time                           time.Time
+				Message, Server, From, To, Why string
+			}
+			if json.Unmarshal([]byte(text), &l) != nil || l.Server == "" || l.Time.Before(since) {
+				continue
+			}
+			said := fmt.Sprintf("magent %d: %s: %s", m.number, l.Server, l.Message)
+			if l.To != "" {
+				said = fmt.Sprintf("magent %d: %s is %s after %s: %s", m.number, l.Server, l.To, l.From, l.Why)
+			}
+			lines = append(lines, LogLine{l.Time.Sub(since), names.Replace(said)})
+		}
+	}
+	return lines
 }
 
 // endMagent ends one of the two magents, with SIGKILL or with SIGTERM.

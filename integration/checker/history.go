@@ -34,8 +34,16 @@ type History struct {
 	Ops    []*Op
 	Losses []Span // when both copies of a key may have gone
 	Faults []Fault
+	// Logged returns what the magents logged of their servers; nil for nothing.
+	Logged func() []LogLine
 
 	byKey map[string][]*Op
+}
+
+// LogLine is a line of a magent's log.
+type LogLine struct {
+	At   time.Duration
+	Text string
 }
 
 // Verdict is the result of the check of one key.
@@ -222,7 +230,7 @@ func (h *History) around(ops []*Op, at int) string {
 	// Those without an answer may be the cause, however old they are.
 	var old []string
 	for _, o := range ops[:from] {
-		if o.Return == forever {
+		if o.Return == forever && !o.NoReply {
 			old = append(old, "    "+o.Line())
 		}
 	}
@@ -252,6 +260,13 @@ func (h *History) lines(ops []*Op, at int) []string {
 				continue
 			}
 			lines = append(lines, line{f.From, fmt.Sprintf("*** %.6f %.6f %s: %s", f.From.Seconds(), f.To.Seconds(), f.Kind, f.What)})
+		}
+	}
+	if h.Logged != nil && len(ops) > 0 {
+		for _, l := range h.Logged() {
+			if l.At >= ops[0].Call-time.Second && l.At <= ops[len(ops)-1].Call {
+				lines = append(lines, line{l.At, fmt.Sprintf("+++ %.3f %s", l.At.Seconds(), l.Text)})
+			}
 		}
 	}
 	slices.SortStableFunc(lines, func(a, b line) int { return cmp.Compare(a.at, b.at) })

@@ -119,6 +119,7 @@ func runRound(tb testing.TB, o Options, cluster *Cluster, name string, rng *rand
 	working.Wait()
 
 	h := &History{Began: r.begin, Keys: r.keys, Ops: filled, Losses: in.losses, Faults: in.faults}
+	h.Logged = sync.OnceValue(func() []LogLine { return cluster.logged(r.begin) })
 	for _, c := range clients {
 		h.Ops = append(h.Ops, c.ops...)
 		for _, wrong := range c.wrong {
