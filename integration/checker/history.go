@@ -56,8 +56,10 @@ type Verdict struct {
 
 // ofKey returns the operations on one key in the order of their calls, among
 // them the flushes and the losses, without those that say nothing. If strict,
-// a noreply command has taken effect before the next command was answered;
-// otherwise its error may not have been told when there was a fault.
+// a noreply command has taken effect before the next command was answered, and
+// a token stays good unless there was a fault; otherwise the error of the
+// noreply command may not have been told when there was a fault, and what
+// magent took for a fault counts as one.
 func (h *History) ofKey(key string, strict bool) []*Op {
 	var ops []*Op
 	for _, o := range h.ops(key) {
@@ -65,11 +67,11 @@ func (h *History) ofKey(key string, strict bool) []*Op {
 			continue
 		}
 		switch {
-		case !strict && o.NoReply && !o.Unknown && h.disturbed(Span{o.Call, o.Return}):
+		case !strict && o.NoReply && !o.Unknown && h.disturbed(Span{o.Call, o.Return}, false):
 			copied := *o
 			copied.fail("noreply while there was a fault")
 			o = &copied
-		case o.Kind == Cas && !h.disturbed(Span{o.SeenAt, o.Return}):
+		case o.Kind == Cas && !h.disturbed(Span{o.SeenAt, o.Return}, strict):
 			copied := *o
 			copied.steady = true
 			o = &copied
@@ -94,10 +96,20 @@ func (h *History) ops(key string) []*Op {
 	return slices.Concat(h.byKey[key], h.byKey[""])
 }
 
-// disturbed reports whether a fault was under way.
-func (h *History) disturbed(s Span) bool {
-	return slices.ContainsFunc(h.Faults, func(f Fault) bool { return f.meets(s) })
+// disturbed reports whether a fault was under way, or also, unless strict,
+// whether magent changed its mind about a server, as on a machine with too
+// much to do.
+func (h *History) disturbed(s Span, strict bool) bool {
+	if slices.ContainsFunc(h.Faults, func(f Fault) bool { return f.meets(s) }) {
+		return true
+	}
+	return !strict && h.Logged != nil && slices.ContainsFunc(h.Logged(), func(l LogLine) bool {
+		return s.meets(Span{l.At - logSlack, l.At + logSlack})
+	})
 }
+
+// logSlack is how far what is logged may be from its cause.
+const logSlack = time.Second
 
 // needless reports whether an error was answered while nothing was done to one
 // of the servers.

@@ -62,11 +62,11 @@ func oneServer(kind string) bool {
 	}
 }
 
-// run injects faults until the round has lasted so long. An error says that
-// redundancy did not become whole.
-func (in *injector) run(length time.Duration) error {
+// run injects so many faults. An error says that redundancy did not become
+// whole.
+func (in *injector) run(n int) error {
 	in.pause(100, 600)
-	for in.round.now() < length {
+	for range n {
 		kind := in.kinds[in.rng.IntN(len(in.kinds))]
 		in.notes, in.killed = nil, -1
 		outages := in.cluster.outages()

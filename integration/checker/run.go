@@ -20,7 +20,7 @@ import (
 type Options struct {
 	Seed    uint64        // what is done depends on it alone
 	For     time.Duration // start no round after that time (30s)
-	Clients int           // at work at once (12)
+	Clients int           // at work at once (8 to 16, by the seed)
 	Slots   int           // keys in use at once (20)
 	Fillers int           // keys that are written once in each round, and read (1500)
 	Think   time.Duration // a client's pause between two commands, on average (3ms)
@@ -65,7 +65,6 @@ func (t *Totals) String() string {
 func Run(tb testing.TB, o Options, totals *Totals) {
 	tb.Helper()
 	o.For = cmp.Or(o.For, 30*time.Second)
-	o.Clients = cmp.Or(o.Clients, 12)
 	o.Slots = cmp.Or(o.Slots, 20)
 	o.Fillers = cmp.Or(o.Fillers, 1500)
 	o.Think = cmp.Or(o.Think, 3*time.Millisecond)
@@ -74,11 +73,12 @@ func Run(tb testing.TB, o Options, totals *Totals) {
 		o.Kinds = slices.Sorted(maps.Keys(faultKinds()))
 	}
 	rng := rand.New(rand.NewPCG(o.Seed, 2))
+	o.Clients = cmp.Or(o.Clients, 8+rng.IntN(9))
 	cluster := startCluster(tb, rng)
 	tb.Log(cluster)
 	begin := time.Now()
 	for n := 0; time.Since(begin) < o.For && !tb.Failed(); n++ {
-		runRound(tb, o, cluster, fmt.Sprintf("r%d", n), rng, totals)
+		runRound(tb, o, cluster, fmt.Sprintf("r%d", n), rand.New(rand.NewPCG(o.Seed, uint64(n)+3)), totals)
 	}
 	if tb.Failed() {
 		totals.Failures++
@@ -111,8 +111,7 @@ func runRound(tb testing.TB, o Options, cluster *Cluster, name string, rng *rand
 	in := &injector{rng: rng, cluster: cluster, round: r, kinds: o.Kinds}
 	defer working.Wait()
 	defer r.end() // also when a program could not be started
-	length := 4*time.Second + time.Duration(rng.Int64N(int64(5*time.Second)))
-	if err := in.run(length); err != nil {
+	if err := in.run(2 + rng.IntN(4)); err != nil {
 		tb.Errorf("round %s: %v", name, err)
 	}
 	r.end()
