@@ -103,6 +103,7 @@ func (p *Prober) attempt(ctx context.Context) {
 	}
 	client, err := p.dial(ctx)
 	if err != nil {
+		s.probed.Store(true)
 		if ctx.Err() == nil {
 			p.Report(s, err)
 		}
@@ -114,6 +115,7 @@ func (p *Prober) attempt(ctx context.Context) {
 		err = fmt.Errorf("%w: it answered %.40q to version", ErrProtocol, version)
 	}
 	if err != nil {
+		s.probed.Store(true)
 		p.Report(s, err)
 		return
 	}

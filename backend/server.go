@@ -53,6 +53,7 @@ type Server struct {
 	tag      atomic.Uint64          // marks this life's cas tokens
 	clock    atomic.Int64           // seconds that its clock is ahead of ours
 	refused  atomic.Bool            // the last probe found nobody there
+	probed   atomic.Bool            // a probe has failed
 	changed  func(*Server, Change)
 	kick     chan struct{}
 
@@ -94,9 +95,14 @@ func (s *Server) OutFor() time.Duration {
 	return time.Since(time.Unix(0, s.since.Load()))
 }
 
-// Absent tells whether the server has not served since the program began, and
-// nobody is there at its address.
-func (s *Server) Absent() bool { return s.life.Load() == nil && s.refused.Load() && !s.Serves() }
+// Absent tells whether nobody is there at the server's address, or has not
+// been since the program began: as far as one can see from here.
+func (s *Server) Absent() bool {
+	if s.Serves() {
+		return false
+	}
+	return s.refused.Load() || s.life.Load() == nil && s.probed.Load()
+}
 
 // HasMeta tells whether the server can tell an item's lifetime and be sent
 // meta commands (memcached 1.6.14 and later).

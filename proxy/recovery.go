@@ -25,6 +25,7 @@ type recovery struct {
 	twins   [][]int32     // for each server, those that hold second copies of its keys
 	records []record      // of each server on each other
 	lacking []atomic.Bool // keys that its twins hold, each server
+	unasked []atomic.Bool // whether a server came up before it was known what each other holds
 	resyncs []resync
 	listing []sync.Mutex // of a server's keys
 	wakers  []chan struct{}
@@ -35,7 +36,7 @@ func newRecovery(p *Proxy) *recovery {
 	n := len(p.servers)
 	rc := &recovery{
 		p: p, twins: make([][]int32, n), records: make([]record, n*n),
-		lacking: make([]atomic.Bool, n), resyncs: make([]resync, n), listing: make([]sync.Mutex, n), wakers: make([]chan struct{}, n),
+		lacking: make([]atomic.Bool, n), resyncs: make([]resync, n), unasked: make([]atomic.Bool, n*n), listing: make([]sync.Mutex, n), wakers: make([]chan struct{}, n),
 	}
 	for i := range n {
 		rc.wakers[i] = make(chan struct{}, 1)
@@ -66,8 +67,8 @@ func (rc *recovery) wake() {
 	}
 }
 
-// gone tells whether a server is out for so long, or was never there, that
-// what only it may hold counts as lost.
+// gone tells whether what only this server may hold counts as lost: nobody is
+// there any more, or it was never there, or it is out for too long.
 func (p *Proxy) gone(server int32) bool {
 	s := p.servers[server]
 	return s.Absent() || s.OutFor() > p.options.Load().LostAfter
@@ -96,12 +97,21 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 		return backend.Verdict{To: backend.Up, Why: "it answers and has missed nothing"}
 	}
 	own, known := s.Life()
+	first := !known
 	same := known && own == r.Life
+	lacking := false // what its twins hold
 	for _, at := range rc.twins[server] {
 		f, err := rc.readFacts(ctx, server, at)
 		if err != nil {
+			if first {
+				rc.unasked[server*int32(len(rc.p.servers))+at].Store(true)
+			}
+			if !first || !rc.p.servers[at].Absent() {
+				lacking = true
+			}
 			continue
 		}
+		lacking = lacking || !f.empty
 		if f.known {
 			known = true
 			if f.life == r.Life {
@@ -125,7 +135,10 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 		}
 	case r.Empty:
 		j.clear()
-		rc.setLacks(server, true)
+		rc.setLacks(server, lacking)
+		if state == backend.Down && !rc.lacks(server) {
+			v.To = backend.Up
+		}
 		v.Why = "it is empty"
 		if known {
 			v.Why = "it is a new process, and empty"
@@ -158,7 +171,21 @@ func (rc *recovery) Restored(s *backend.Server, v backend.Verdict) {
 		rc.resyncs[s.Index].again()
 		rc.tellLacking(s)
 	}
+	rc.askedLater(int32(s.Index))
 	rc.wake()
+}
+
+// askedLater has the twins resynced that began to serve when this server could
+// not be asked: it may hold keys that they lack.
+func (rc *recovery) askedLater(server int32) {
+	for _, twin := range rc.twins[server] {
+		if !rc.unasked[twin*int32(len(rc.p.servers))+server].Swap(false) {
+			continue
+		}
+		rc.setLacks(twin, true)
+		rc.resyncs[twin].again()
+		rc.p.servers[twin].Doubt("it came back before " + rc.p.servers[server].Name() + ", which may hold keys that it lacks")
+	}
 }
 
 // tellLacking notes for other proxies, before a server serves, that it lacks

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"strconv"
 	"strings"
 
 	"magent/backend"
@@ -16,6 +17,8 @@ type fact struct {
 	noted  bool // there is a record of missed keys
 	record missedRecord
 	token  uint64
+
+	empty bool // the teller itself holds no client's item
 }
 
 func lifeText(life backend.Life, whole bool) string {
@@ -53,11 +56,24 @@ func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, erro
 	}
 	defer c.Close()
 	name := rc.p.servers[server].Name()
-	found, err := c.Gets(lifeOfKey(name), missedKey(name))
+	keys := []string{backend.LifeKey, lifeOfKey(name), missedKey(name)}
+	for _, other := range rc.twins[at] {
+		if other != server {
+			keys = append(keys, lifeOfKey(rc.p.servers[other].Name()), missedKey(rc.p.servers[other].Name()))
+		}
+	}
+	stats, err := c.Stats() // first: magent's own items may come at any time
 	if err != nil {
 		return fact{}, err
 	}
-	return factOf(name, found), nil
+	found, err := c.Gets(keys...)
+	if err != nil {
+		return fact{}, err
+	}
+	f := factOf(name, found)
+	items, err := strconv.Atoi(stats["curr_items"])
+	f.empty = err == nil && items <= len(found)
+	return f, nil
 }
 
 // merge enters into a server's journal what other proxies have noted on one
