@@ -2,7 +2,9 @@ package checker
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,9 +30,13 @@ const mostFailures = 5
 
 // Clients write and read through magent while servers, links and magents
 // fail at random, and every answer that they got fits one item in one cache
-// that forgets nothing. MAGENT_SEED repeats what was done; MAGENT_CHECK
-// is how long to run, as 30m; MAGENT_FAULTS the kinds of faults, with commas
-// between them; MAGENT_ARTIFACTS a directory for histories that are wrong.
+// that forgets nothing.
+//
+//	MAGENT_SEED       repeats what was done
+//	MAGENT_CHECK      how long to run, as 30m
+//	MAGENT_FAULTS     the kinds of faults, with commas between them
+//	MAGENT_PROXIES    how many magents run at first, 1 or 2
+//	MAGENT_ARTIFACTS  a directory for histories that are wrong
 //
 // promise: C1, C2, C3, C4, C5, C6, C7, C8, C9, C11
 func TestNoPromiseIsBroken(t *testing.T) {
@@ -49,13 +55,24 @@ func TestNoPromiseIsBroken(t *testing.T) {
 	var kinds []string
 	if s := os.Getenv("MAGENT_FAULTS"); s != "" {
 		kinds = strings.Split(s, ",")
+		for _, kind := range kinds {
+			if faultKinds()[kind] == nil {
+				t.Fatalf("MAGENT_FAULTS has %q, want some of %q", kind, slices.Sorted(maps.Keys(faultKinds())))
+			}
+		}
+	}
+	magents := 0
+	if s := os.Getenv("MAGENT_PROXIES"); s != "" {
+		if magents, err = strconv.Atoi(s); err != nil || magents < 1 || magents > 2 {
+			t.Fatalf("MAGENT_PROXIES is %q, want 1 or 2", s)
+		}
 	}
 	totals := NewTotals()
 	begin := time.Now()
 	for ; time.Since(begin) < length && totals.Failures < mostFailures; seed++ {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Logf("repeat with MAGENT_SEED=%d", seed)
-			Run(t, Options{Seed: seed, For: min(clusterFor, length-time.Since(begin)), Kinds: kinds}, totals)
+			Run(t, Options{Seed: seed, For: min(clusterFor, length-time.Since(begin)), Kinds: kinds, Magents: magents}, totals)
 		})
 	}
 	t.Logf("in %v:\n%s", time.Since(begin).Round(time.Second), totals)

@@ -11,10 +11,7 @@ import (
 // startPair starts a cluster with both magents.
 func startPair(t *testing.T) *Cluster {
 	t.Helper()
-	c := startCluster(t, rand.New(rand.NewPCG(1, 1)))
-	if c.magents[1] == nil {
-		c.startMagent(1)
-	}
+	c := startCluster(t, rand.New(rand.NewPCG(1, 1)), 2)
 	if err := c.awaitWhole(); err != nil {
 		t.Fatal(err)
 	}

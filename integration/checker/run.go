@@ -25,6 +25,7 @@ type Options struct {
 	Fillers int           // keys that are written once in each round, and read (1500)
 	Think   time.Duration // a client's pause between two commands, on average (3ms)
 	Limit   time.Duration // for the check of one key (12s)
+	Magents int           // that run at first (one or two, by the seed)
 	Kinds   []string      // of faults (all)
 }
 
@@ -74,7 +75,7 @@ func Run(tb testing.TB, o Options, totals *Totals) {
 	}
 	rng := rand.New(rand.NewPCG(o.Seed, 2))
 	o.Clients = cmp.Or(o.Clients, 8+rng.IntN(9))
-	cluster := startCluster(tb, rng)
+	cluster := startCluster(tb, rng, o.Magents)
 	tb.Log(cluster)
 	begin := time.Now()
 	for n := 0; time.Since(begin) < o.For && !tb.Failed(); n++ {

@@ -2,14 +2,13 @@ package harness
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 )
@@ -36,13 +35,14 @@ type Junction struct {
 	mu     sync.Mutex
 	closed bool
 	open   map[net.Conn]struct{}
+	procs  map[string]int // directory in /proc of a program, and its number
 }
 
 // NewJunction opens an address for the server at target, with one Link for
 // each marker. A connection of a process without a marker is reset.
 func NewJunction(tb testing.TB, target string, markers ...string) *Junction {
 	tb.Helper()
-	j := &Junction{tb: tb, markers: markers, open: make(map[net.Conn]struct{})}
+	j := &Junction{tb: tb, markers: markers, open: make(map[net.Conn]struct{}), procs: make(map[string]int)}
 	for range markers {
 		j.Links = append(j.Links, NewLink(tb, target))
 	}
@@ -142,7 +142,12 @@ func (j *Junction) owner(conn *net.TCPConn) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	socket := fmt.Sprintf("socket:[%s]", inode)
+	socket := fmt.Sprintf("socket:[%d]", inode)
+	for proc, owner := range j.known() {
+		if holds(proc, socket) {
+			return owner, nil
+		}
+	}
 	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		return 0, err
@@ -153,12 +158,22 @@ func (j *Junction) owner(conn *net.TCPConn) (int, error) {
 			continue // it has just ended
 		}
 		for i, marker := range j.markers {
-			if bytes.Contains(line, []byte(marker)) && holds(filepath.Dir(path), socket) {
+			if proc := filepath.Dir(path); bytes.Contains(line, []byte(marker)) && holds(proc, socket) {
+				j.mu.Lock()
+				j.procs[proc] = i
+				j.mu.Unlock()
 				return i, nil
 			}
 		}
 	}
 	return 0, fmt.Errorf("no program with one of the markers holds the connection from %s", conn.RemoteAddr())
+}
+
+// known returns the programs that have been found before.
+func (j *Junction) known() map[string]int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return maps.Clone(j.procs)
 }
 
 // holds reports whether a process has a file open.
@@ -170,28 +185,4 @@ func holds(proc, file string) bool {
 		}
 	}
 	return false
-}
-
-// socketInode returns the inode of the socket of a connection over IPv4 in
-// this network namespace, from /proc/net/tcp (see proc(5)).
-func socketInode(local, remote *net.TCPAddr) (string, error) {
-	table, err := os.ReadFile("/proc/net/tcp")
-	if err != nil {
-		return "", err
-	}
-	wantLocal, wantRemote := procAddr(local), procAddr(remote)
-	for line := range strings.Lines(string(table)) {
-		f := strings.Fields(line)
-		if len(f) > 9 && f[1] == wantLocal && f[2] == wantRemote && f[9] != "0" {
-			return f[9], nil
-		}
-	}
-	return "", fmt.Errorf("no socket %s to %s", local, remote)
-}
-
-// procAddr is an address as /proc/net/tcp has it: the IP as a number in the
-// machine's byte order, and the port.
-func procAddr(a *net.TCPAddr) string {
-	ip := binary.NativeEndian.Uint32(a.IP.To4())
-	return fmt.Sprintf("%08X:%04X", ip, a.Port)
 }
