@@ -187,12 +187,16 @@ func (h *History) CheckAll(limit time.Duration, dir string) ([]Verdict, error) {
 	illegal := 0
 	for _, key := range h.Keys {
 		v := Verdict{Key: key, Result: h.Check(key, limit)}
-		if v.Result == porcupine.Illegal {
-			err := h.explain(&v, limit, dir)
-			if err != nil {
-				return out, err
-			}
+		var err error
+		switch v.Result {
+		case porcupine.Illegal:
 			illegal++
+			err = h.explain(&v, limit, dir)
+		case porcupine.Unknown:
+			err = h.write(&v, h.ofKey(key, false), -1, dir)
+		}
+		if err != nil {
+			return out, err
 		}
 		out = append(out, v)
 		if illegal == mostIllegal {
@@ -220,16 +224,20 @@ func (h *History) explain(v *Verdict, limit time.Duration, dir string) error {
 	at := slices.IndexFunc(ops, func(o *Op) bool { return !fits[o] && o.Return != forever })
 	v.Short = h.around(ops, at)
 
-	name := strings.NewReplacer("/", "_", ".", "-").Replace(v.Key)
-	text := filepath.Join(dir, name+".txt")
-	if err := writeLines(text, h.lines(ops, at)); err != nil {
-		return err
-	}
-	picture := filepath.Join(dir, name+".html")
+	picture := filepath.Join(dir, fileName(v.Key)+".html")
 	err := porcupine.VisualizePath(model, info, picture)
-	v.Written = []string{text, picture}
-	return err
+	v.Written = append(v.Written, picture)
+	return errors.Join(err, h.write(v, ops, at, dir))
 }
+
+// write writes the history of a key to a file, with a mark at one operation.
+func (h *History) write(v *Verdict, ops []*Op, at int, dir string) error {
+	path := filepath.Join(dir, fileName(v.Key)+".txt")
+	v.Written = append(v.Written, path)
+	return writeLines(path, h.lines(ops, at))
+}
+
+func fileName(key string) string { return strings.ReplaceAll(key, ".", "-") }
 
 // around is the history before and behind one operation.
 func (h *History) around(ops []*Op, at int) string {

@@ -216,7 +216,8 @@ func judge(tb testing.TB, o Options, r *round, h *History, totals *Totals) {
 		switch v.Result {
 		case porcupine.Unknown:
 			totals.Undecided++
-			tb.Logf("round %s: the check of key %s was not decided within %v", r.name, v.Key, o.Limit)
+			tb.Logf("round %s: the check of key %s was not decided within %v; all of it is in %s",
+				r.name, v.Key, o.Limit, strings.Join(v.Written, " and "))
 		case porcupine.Illegal:
 			tb.Errorf("round %s, which began at %s: key %s: a promise is broken; all of it is in %s:\n%s",
 				r.name, h.Began.UTC().Format("15:04:05.000"), v.Key, strings.Join(v.Written, " and "), v.Short)
