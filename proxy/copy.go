@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"slices"
 
 	"magent/backend"
@@ -29,6 +30,9 @@ type keyCopy struct {
 	stripe   uint32
 	from, to int32 // servers; from may be nowhere
 	exact    bool
+	compare  bool // exact, but nothing is sent to a target that holds the same
+	look     secondLook
+	other    []byte // the target's item, when it is compared
 	when     uint64 // of the target's journal entry when the copy began
 	step     copyStep
 	block    []byte // the item as it came, with its line end
@@ -45,6 +49,7 @@ type copyStep uint8
 const (
 	copyWait   copyStep = iota // the end of writes under way
 	copyFetch                  // the source's item
+	copyLook                   // the target's, to compare it
 	copyStore                  // the target's answer to it
 	copyDelete                 // the target's answer to a delete
 )
@@ -52,7 +57,7 @@ const (
 // startCopy begins a copy of a key, or joins the one that runs. r goes on when
 // it has ended, and then is told how; both may be nil. The caller has made
 // sure that no other loop has the lease of the key's stripe.
-func (w *worker) startCopy(key []byte, hash uint64, from, to int32, exact bool, r *request, then func(ok bool)) {
+func (w *worker) startCopy(key []byte, hash uint64, from, to int32, exact bool, r *request, then func(ok bool)) *keyCopy {
 	c := w.copies[string(key)]
 	running := c != nil
 	if !running {
@@ -77,6 +82,7 @@ func (w *worker) startCopy(key []byte, hash uint64, from, to int32, exact bool, 
 		w.pending = append(w.pending, c)
 	}
 	w.beginCopies(c.stripe)
+	return c
 }
 
 // wait has a request wait until the copy has ended.
@@ -141,13 +147,27 @@ func (c *keyCopy) target() *backend.Conn {
 	return conn
 }
 
-// Found is told the source's item (backend.Receiver).
+// Found is told the source's item, or the target's to compare it with
+// (backend.Receiver).
 func (c *keyCopy) Found(block []byte, header *protocol.ValueHeader, keep bool) {
+	if c.step == copyLook {
+		c.compareWith(block[header.Len:], header)
+		return
+	}
 	if !keep {
 		block = append([]byte(nil), block...)
 	}
 	c.block, c.item = block, *header
 	c.w.held += int64(len(block))
+	if c.compare {
+		c.lookAtTarget()
+		return
+	}
+	c.store()
+}
+
+// store sends the source's item to the target.
+func (c *keyCopy) store() {
 	conn := c.target()
 	if conn == nil {
 		c.end(false)
@@ -167,6 +187,46 @@ func (c *keyCopy) Found(block []byte, header *protocol.ValueHeader, keep bool) {
 	conn.End(protocol.AppendMetaSet(conn.Begin(len(c.Key)+128), c.Key, &set))
 	conn.Link(c.value())
 	conn.Queue(&c.Call)
+}
+
+// lookAtTarget asks for what the target holds.
+func (c *keyCopy) lookAtTarget() {
+	conn := c.target()
+	if conn == nil {
+		c.end(false)
+		return
+	}
+	c.step = copyLook
+	c.Kind = backend.Item
+	conn.End(protocol.AppendMetaGet(conn.Begin(len(c.Key)+32), c.Key))
+	conn.Queue(&c.Call)
+}
+
+// compareWith is told what the target holds, nothing when header is nil.
+func (c *keyCopy) compareWith(value []byte, header *protocol.ValueHeader) {
+	switch {
+	case header == nil && c.block == nil:
+	case header != nil && c.block != nil && bytes.Equal(value, c.value()) && header.Flags == c.item.Flags && sameExpiry(header.TTL, c.item.TTL):
+	case c.block == nil && c.look.sample:
+		// The primary may have evicted it.
+	case !c.w.differs(c.look):
+	case c.block == nil:
+		c.remove()
+		return
+	default:
+		c.store()
+		return
+	}
+	c.end(true)
+}
+
+// sameExpiry compares what two items have left, in seconds. Each server rounds
+// for itself.
+func sameExpiry(a, b int64) bool {
+	if a < 0 || b < 0 {
+		return a < 0 && b < 0
+	}
+	return max(a-b, b-a) <= 2
 }
 
 // value is the item's value with its line end.
@@ -189,11 +249,16 @@ func expiryOf(ttl int64, s *backend.Server) int64 {
 
 // Missed is told that the source holds nothing (backend.Receiver).
 func (c *keyCopy) Missed() {
-	if !c.exact {
+	switch {
+	case c.step == copyLook:
+		c.compareWith(nil, nil)
+	case c.compare:
+		c.lookAtTarget()
+	case c.exact:
+		c.remove()
+	default:
 		c.end(true)
-		return
 	}
-	c.remove()
 }
 
 // remove deletes the key on the target.
@@ -219,10 +284,15 @@ func (c *keyCopy) Answered(_ []byte, kind protocol.Answer, _ uint64) {
 	switch {
 	case c.step == copyDelete:
 		c.end(kind == protocol.Deleted || kind == protocol.NotFound)
-	case c.step == copyFetch: // an error
+	case c.step == copyFetch, c.step == copyLook: // an error
 		c.end(false)
 	case kind == protocol.Done, kind == protocol.NotStored && !c.exact:
-		c.w.stats.copied++
+		if kind == protocol.Done {
+			c.w.stats.copied++
+			if !c.compare && c.w.p.recovery.notAlone() {
+				c.w.lookLater(c.Key, false)
+			}
+		}
 		c.end(true)
 	default:
 		c.refused = true
@@ -248,7 +318,7 @@ func (c *keyCopy) Uncertain([]byte) { c.end(false) }
 // failed is told that the connection was lost. What was to be copied may run
 // late, or not at all.
 func (c *keyCopy) failed() {
-	if c.step != copyFetch {
+	if c.step == copyStore || c.step == copyDelete {
 		w := c.w
 		c.then = append(c.then, func(bool) { w.doubtKey(c.Key, c.to, c.from, "a copy to it has no answer") })
 	}

@@ -14,6 +14,7 @@ type counters struct {
 	idleKicks, shed                                 uint64
 	mirrored, repairs, failovers                    uint64
 	copied, copiesRefused                           uint64
+	compared, divergent, looksMissed                uint64
 	postponed, handovers, serverErrors, unreachable uint64
 }
 
@@ -32,6 +33,7 @@ func (c *counters) add(o *counters) {
 		{&c.idleKicks, &o.idleKicks}, {&c.shed, &o.shed},
 		{&c.mirrored, &o.mirrored}, {&c.repairs, &o.repairs}, {&c.failovers, &o.failovers},
 		{&c.copied, &o.copied}, {&c.copiesRefused, &o.copiesRefused},
+		{&c.compared, &o.compared}, {&c.divergent, &o.divergent}, {&c.looksMissed, &o.looksMissed},
 		{&c.postponed, &o.postponed}, {&c.handovers, &o.handovers}, {&c.serverErrors, &o.serverErrors}, {&c.unreachable, &o.unreachable},
 	} {
 		*pair[0] += *pair[1]

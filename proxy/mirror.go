@@ -82,6 +82,9 @@ func (w *worker) mirror(r *request, effect protocol.Op) bool {
 	if state == backend.Warming && (effect == protocol.OpSet || effect == protocol.OpDelete) {
 		r.when, _ = w.p.journals[r.backup].find(r.key())
 	}
+	if w.p.recovery.notAlone() {
+		w.lookLater(r.key(), false)
+	}
 	w.stats.mirrored++
 	r.phase = mirroring
 	r.effect = effect

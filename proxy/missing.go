@@ -42,5 +42,6 @@ func (w *worker) doubtKey(key []byte, server, other int32, why string) {
 	if other >= 0 {
 		w.note(key, server, how, w.conns[other])
 	}
+	w.lookLater(key, false)
 	w.p.recovery.wake()
 }

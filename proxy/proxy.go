@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	firstProbes     = 300 * time.Millisecond // wait for them before the first client is served
+	firstProbes     = 3 * time.Second // longest wait for them before the first client is served
 	maxThreads      = 256
 	fallbackVersion = "1.4.15" // told while no server has told its own: the first with touch and gat
 )
@@ -198,7 +198,7 @@ func (p *Proxy) start(listeners []int, adopt func()) error {
 		// is reachable.
 		select {
 		case <-probed:
-		case <-time.After(firstProbes):
+		case <-time.After(min(p.limits.Connect+2*p.limits.Answer, firstProbes)):
 		case <-ctx.Done():
 			return
 		}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,7 @@ const (
 // It has a goroutine for each server; the copying itself is done by the loops.
 type recovery struct {
 	p       *Proxy
+	name    string        // tells this proxy from others
 	twins   [][]int32     // for each server, those that hold second copies of its keys
 	records []record      // of each server on each other
 	lacking []atomic.Bool // keys that its twins hold, each server
@@ -29,13 +31,15 @@ type recovery struct {
 	resyncs []resync
 	listing []sync.Mutex // of a server's keys
 	wakers  []chan struct{}
+	others  atomic.Int64 // when another proxy was last noticed, Unix nanoseconds
+	here    atomic.Bool  // that is not long ago
 	flushAt atomic.Int64 // Unix seconds of a flush_all that is still to come, 0 for none
 }
 
 func newRecovery(p *Proxy) *recovery {
 	n := len(p.servers)
 	rc := &recovery{
-		p: p, twins: make([][]int32, n), records: make([]record, n*n),
+		p: p, name: rand.Text(), twins: make([][]int32, n), records: make([]record, n*n),
 		lacking: make([]atomic.Bool, n), resyncs: make([]resync, n), unasked: make([]atomic.Bool, n*n), listing: make([]sync.Mutex, n), wakers: make([]chan struct{}, n),
 	}
 	for i := range n {
@@ -50,6 +54,12 @@ func newRecovery(p *Proxy) *recovery {
 func (rc *recovery) record(server, at int32) *record {
 	return &rc.records[int(server)*len(rc.p.servers)+int(at)]
 }
+
+// othersFor is how long another proxy counts as present without a sign of it.
+const othersFor = 5 * time.Second
+
+// notAlone tells whether another proxy serves the same servers.
+func (rc *recovery) notAlone() bool { return rc.here.Load() }
 
 // lacks tells whether a server may lack keys that its twins hold.
 func (rc *recovery) lacks(server int32) bool { return rc.lacking[server].Load() }

@@ -40,6 +40,9 @@ func (p *pools) find(key []byte) (primary, backup int32) {
 func (w *worker) route(r *request) {
 	r.hash = w.p.leases.hash(r.key())
 	r.primary, r.backup = w.p.pools.find(r.key())
+	if w.looks.wanted {
+		w.takeSample(r)
+	}
 }
 
 // read asks the primary, or the backup when the primary is out or has just

@@ -109,6 +109,7 @@ type watcher struct {
 	rc     *recovery
 	at     int32
 	client *backend.Client
+	beats  map[string]beat // of other proxies, by their names
 }
 
 func (w *watcher) close() {
@@ -134,7 +135,7 @@ func (w *watcher) look(ctx context.Context) {
 		}
 		w.client = c
 	}
-	keys := []string{backend.LifeKey}
+	keys := []string{backend.LifeKey, proxiesKey}
 	for _, server := range rc.twins[w.at] {
 		name := rc.p.servers[server].Name()
 		keys = append(keys, lifeOfKey(name), missedKey(name))
@@ -142,6 +143,9 @@ func (w *watcher) look(ctx context.Context) {
 	found, err := w.client.Gets(keys...)
 	if err == nil {
 		err = w.keepLife(found)
+	}
+	if err == nil {
+		err = w.beat(found[proxiesKey])
 	}
 	for _, server := range rc.twins[w.at] {
 		if err == nil {

@@ -51,6 +51,7 @@ type worker struct {
 	pending []*keyCopy          // those that wait for writes to end
 	idle    map[uint32]int      // by stripe, leases that copies have, or requests that wait for one
 	notes   []notes             // for each server, what it told of each other
+	looks   secondLooks
 
 	held     int64 // bytes of input and of large values
 	lastShed int64
@@ -78,6 +79,8 @@ func newWorker(p *Proxy, index int) (*worker, error) {
 	}
 	w.copies, w.idle = map[string]*keyCopy{}, map[uint32]int{}
 	w.notes = make([]notes, len(p.servers)*len(p.servers))
+	w.looks.known = map[string]bool{}
+	w.looks.timer.Func = w.lookNow
 	w.sweep.Func = w.sweepIdle
 	return w, nil
 }
@@ -85,6 +88,9 @@ func newWorker(p *Proxy, index int) (*worker, error) {
 // run serves the loop until it is stopped.
 func (w *worker) run() {
 	w.loop.Arm(&w.sweep, idleSweep)
+	if w.p.pools.backup != nil {
+		w.loop.Arm(&w.looks.timer, lookTick)
+	}
 	w.loop.Run(w)
 	for _, c := range w.conns {
 		c.Close()

@@ -1,0 +1,183 @@
+package proxy
+
+import (
+	"time"
+
+	"magent/backend"
+	"magent/proxy/engine"
+)
+
+// The two copies of some keys are compared a little later, and made equal when
+// they differ:
+//
+//   - keys that nobody was sure of;
+//   - while another proxy serves the same servers, all keys that are written:
+//     two proxies that write one key have no order between them, and the
+//     backup may have got the writes in another one than the primary;
+//   - a small sample of all keys that are asked for, to see whether the
+//     promises hold (see --compare-rate).
+
+const (
+	lookTick   = 50 * time.Millisecond
+	lookBatch  = 500       // keys of one worker at once
+	lookMost   = 256 << 10 // keys of one worker that wait
+	lookAfter  = int64(300 * time.Millisecond)
+	sampleWait = int64(2 * time.Second)
+	lookTries  = 20
+)
+
+// secondLook is a key that is to be compared.
+type secondLook struct {
+	key    string
+	due    int64
+	sample bool
+	tries  uint8
+}
+
+// secondLooks are those of one worker, in the order in which they are due.
+type secondLooks struct {
+	list   []secondLook
+	known  map[string]bool
+	timer  engine.Timer
+	budget float64 // keys that may be sampled now
+	wanted bool    // the next key that is asked for is one
+	missed uint64  // keys that found no room
+}
+
+// lookLater has a key compared after a while.
+func (w *worker) lookLater(key []byte, sample bool) {
+	after := lookAfter
+	if sample {
+		after = sampleWait
+	}
+	w.lookAt(secondLook{key: string(key), due: w.loop.Now() + after, sample: sample})
+}
+
+func (w *worker) lookAt(l secondLook) {
+	s := &w.looks
+	if s.known[l.key] {
+		return
+	}
+	if len(s.list) >= lookMost {
+		w.stats.looksMissed++
+		return
+	}
+	s.known[l.key] = true
+	s.list = append(s.list, l)
+}
+
+// lookTick compares the keys that are due.
+func (w *worker) lookNow() {
+	w.loop.Arm(&w.looks.timer, lookTick)
+	s := &w.looks
+	s.budget = min(s.budget+float64(w.p.options.Load().CompareRate)*lookTick.Seconds()/float64(len(w.p.workers)), 1)
+	if s.budget >= 1 && !s.wanted {
+		s.wanted = true
+		s.budget--
+	}
+	if w.pausing || w.frozen {
+		return
+	}
+	now := w.loop.Now()
+	left := s.list[:0]
+	begun := 0
+	for i, l := range s.list {
+		if begun >= lookBatch {
+			left = append(left, s.list[i:]...)
+			break
+		}
+		if l.due > now {
+			left = append(left, l)
+			continue
+		}
+		begun++
+		delete(s.known, l.key)
+		w.loop.Post(&compareKey{w: w, look: l})
+	}
+	clear(s.list[len(left):])
+	s.list = left
+}
+
+// takeSample has the key of a request compared later, when one is wanted.
+func (w *worker) takeSample(r *request) {
+	w.looks.wanted = false
+	if r.backup >= 0 {
+		w.lookLater(r.key(), true)
+	}
+}
+
+// compareKey compares the two copies of a key (engine.Task).
+type compareKey struct {
+	w    *worker
+	look secondLook
+}
+
+// Run starts the comparison on the loop that may.
+func (k *compareKey) Run() {
+	w := k.w
+	if w.pausing {
+		w.delayed = append(w.delayed, k)
+		return
+	}
+	key := []byte(k.look.key)
+	hash := w.p.leases.hash(key)
+	primary, backup := w.p.pools.find(key)
+	if backup < 0 {
+		return
+	}
+	stripe := stripeOf(hash)
+	if !w.p.leases.take(stripe, w.index) {
+		if holder := w.p.leases.holder(stripe); holder >= 0 && holder != w.index {
+			k.w = w.p.workers[holder]
+		}
+		k.w.loop.Post(k)
+		return
+	}
+	if w.copies[k.look.key] == nil && w.comparable(key, primary, backup) {
+		c := w.startCopy(key, hash, primary, backup, true, nil, nil)
+		c.compare = true
+		c.look = k.look
+		w.stats.compared++
+	}
+	w.p.leases.give(stripe)
+	w.beginCopies(stripe)
+}
+
+// comparable tells whether both servers should hold the same of a key. One
+// that is still being filled is looked after anyway.
+func (w *worker) comparable(key []byte, primary, backup int32) bool {
+	for _, at := range []int32{primary, backup} {
+		state := w.conns[at].Sync()
+		if _, missed := w.p.journals[at].find(key); missed || state != backend.Up || !w.p.servers[at].HasMeta() {
+			return false
+		}
+	}
+	return true
+}
+
+// differs is told that the copies of a key differ, and returns whether they
+// are to be made equal now.
+func (w *worker) differs(l secondLook) bool {
+	l.tries++
+	again := l
+	again.due = w.loop.Now() + lookAfter
+	if l.tries < lookTries {
+		w.lookAt(again)
+	}
+	if l.sample && l.tries == 1 {
+		return false // perhaps another proxy is writing it at this moment
+	}
+	if l.sample {
+		w.stats.divergent++
+		w.p.warnings.warn(w.log.Error().Str("primary", w.p.servers[w.primaryOf(l.key)].Name()), "divergent",
+			"the two copies of a key differed; mended from the primary (see magent explain)")
+	} else {
+		w.stats.repairs++
+	}
+	return true
+}
+
+func (w *worker) primaryOf(key string) int32 {
+	primary, _ := w.p.pools.find([]byte(key))
+	return primary
+}
