@@ -23,6 +23,7 @@ var withoutFalseAlarms = patient
 // ownersRun is a number of owners at work while something is done to the servers.
 type ownersRun struct {
 	addr      string
+	other     string // of another magent, for every second client; "" for none
 	clients   int
 	keys      int // of each client
 	pipelined bool
@@ -48,7 +49,11 @@ func (r ownersRun) run(t *testing.T, event func()) []*owner {
 	seed := newRand(t).Uint64()
 	owners := make([]*owner, r.clients)
 	for i := range owners {
-		o, err := newOwner(r.addr, strconv.Itoa(i), r.keys, rand.New(rand.NewPCG(seed, uint64(i))))
+		addr := r.addr
+		if r.other != "" && i%2 == 1 {
+			addr = r.other
+		}
+		o, err := newOwner(addr, strconv.Itoa(i), r.keys, rand.New(rand.NewPCG(seed, uint64(i))))
 		must(t, err)
 		t.Cleanup(o.close)
 		o.casMayFail, o.lossy, o.unserved = true, r.lossy, r.unserved
