@@ -11,11 +11,14 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"magent/proxy/protocol"
 )
 
 const (
 	lookupLimit = 2 * time.Second // for a host name
-	clientValue = 1 << 20         // bytes of the largest value that a Client takes
+	clientValue = 1 << 20         // bytes of the largest value of Gets
+	clientItem  = 1 << 30         // bytes of the largest value of Item
 )
 
 // Client is a connection of its own to a server, for what is not the clients'
@@ -181,4 +184,27 @@ func (c *Client) Store(verb, key, value string) (bool, error) {
 func (c *Client) Swap(key, value string, cas uint64) (bool, error) {
 	answer, err := c.Ask("cas %s 0 0 %d %d\r\n%s\r\n", key, len(value), cas, value)
 	return answer == "STORED", err
+}
+
+// Item reads an item with its flags, the seconds that it has left and its
+// token. present is false when the server does not hold it.
+func (c *Client) Item(key string) (it protocol.Item, value []byte, present bool, err error) {
+	if err := c.Send(string(protocol.AppendMetaGet(nil, []byte(key)))); err != nil {
+		return it, nil, false, err
+	}
+	line, err := c.Line()
+	if err != nil {
+		return it, nil, false, err
+	}
+	if string(line) == "EN" {
+		return it, nil, false, nil
+	}
+	if protocol.ParseItem(append(append([]byte(nil), line...), '\r', '\n'), &it) != protocol.Complete || it.Size > clientItem {
+		return it, nil, false, fmt.Errorf("%w: it answered %.60q to mg", ErrProtocol, line)
+	}
+	value = make([]byte, it.Size+2)
+	if _, err := io.ReadFull(c.in, value); err != nil {
+		return it, nil, false, c.broken(err)
+	}
+	return it, value[:it.Size], true, nil
 }

@@ -9,5 +9,6 @@ var (
 	ErrClosed   = errors.New("server closed the connection")
 	ErrProtocol = errors.New("server sent what is not memcached's protocol")
 	ErrNewLife  = errors.New("the server was started anew")
+	ErrNotYet   = errors.New("the server must not serve yet")
 	ErrTakenOut = errors.New("server was taken out")
 )

@@ -65,6 +65,16 @@ func readFacts(stats map[string]string) (facts, error) {
 	return f, nil
 }
 
+// Life asks the server for the life that it is in.
+func (c *Client) Life() (Life, error) {
+	stats, err := c.Stats()
+	if err != nil {
+		return Life{}, err
+	}
+	f, err := readFacts(stats)
+	return f.life, err
+}
+
 // Life is the life that the server was in when it last came back, and false
 // before the first time or when nobody asks for it.
 func (s *Server) Life() (Life, bool) {

@@ -43,6 +43,7 @@ type Verdict struct {
 	FlushLater int64 // seconds from now, 0 for not at all
 	To         State // Up or Warming
 	Why        string
+	Wait       string // why it must not serve yet, "" when it may
 }
 
 // Recovery knows what a server has missed.
@@ -172,6 +173,9 @@ func (p *Prober) restore(ctx context.Context, client *Client, word uint64) (done
 			return false, err
 		}
 		v = p.Recovery.Returning(ctx, s, Return{Life: f.life, Empty: f.items <= int64(len(held)), Known: string(held[LifeKey].Value) == f.life.String()})
+	}
+	if v.Wait != "" {
+		return false, fmt.Errorf("%w: %s", ErrNotYet, v.Wait)
 	}
 	if v.Flush {
 		answer, err := client.Ask("flush_all\r\n")

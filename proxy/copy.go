@@ -289,7 +289,7 @@ func (c *keyCopy) Answered(_ []byte, kind protocol.Answer, _ uint64) {
 	case kind == protocol.Done, kind == protocol.NotStored && !c.exact:
 		if kind == protocol.Done {
 			c.w.stats.copied++
-			if !c.compare && c.w.p.recovery.notAlone() {
+			if !c.compare && !c.w.p.recovery.alone() {
 				c.w.lookLater(c.Key, false)
 			}
 		}

@@ -57,10 +57,10 @@ func (j *journal) addNoted(key []byte) added { return j.enter(key, false) }
 func (j *journal) enter(key []byte, note bool) added {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.counter++
 	if j.overflow {
 		return addedLost
 	}
-	j.counter++
 	if e, ok := j.keys[string(key)]; ok {
 		j.keys[string(key)] = entry{when: j.counter, noted: true}
 		if e.noted || !note {
@@ -93,6 +93,7 @@ func (j *journal) enter(key []byte, note bool) added {
 func (j *journal) lose() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.counter++
 	j.forget()
 	j.overflow = true
 	j.count.Store(1)
@@ -156,6 +157,34 @@ func (j *journal) compact() {
 		}
 	}
 	j.order = left
+}
+
+// latest is the count of what was entered.
+func (j *journal) latest() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.counter
+}
+
+// forgetUntil takes out what was entered up to a count. When the keys are not
+// known any more it takes them for made good, if nothing was entered since.
+func (j *journal) forgetUntil(when uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.overflow {
+		if j.counter <= when {
+			j.overflow = false
+			j.count.Store(0)
+		}
+		return
+	}
+	for key, e := range j.keys {
+		if e.when <= when {
+			delete(j.keys, key)
+			j.size -= int64(len(key)) + entrySize
+			j.count.Add(-1)
+		}
+	}
 }
 
 // oldest returns up to n keys in the order in which they came first.

@@ -23,6 +23,11 @@ func (s *session) local(r *protocol.Request) {
 			r.Reply = nil
 		}
 		s.answerNow(r)
+	case protocol.OpAdmin:
+		if !s.admin(r) {
+			s.w.stats.invalid++
+			s.answerNow(r)
+		}
 	case protocol.OpQuit:
 		s.leaving = true
 		s.wake()

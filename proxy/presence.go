@@ -3,56 +3,137 @@ package proxy
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"magent/backend"
+	"magent/proxy/engine"
 )
 
 // The proxies that serve one server tell each other by an item on it: a line
-// for each, "<name> <count>", where the count changes as long as it lives.
+// for each, "<name> <count> active" or "idle". The count changes as long as
+// the proxy lives. An active one has had requests of clients lately.
+//
+// Only one proxy should see to the servers: two that copy and flush in turn
+// undo each other's work. It is the active one; when all are idle, the one
+// whose name comes first. An idle proxy looks at nothing but whether the
+// servers answer, and when a client comes it first reads what the others have
+// noted, as it does at its start.
 
 const (
-	proxiesKey = backend.Prefix + "proxies"
-	beatForget = 30 * time.Second // a line that has not changed for so long is taken out
+	proxiesKey  = backend.Prefix + "proxies"
+	beatForget  = 30 * time.Second // a line that has not changed for so long is taken out
+	othersFor   = 3 * time.Second  // another proxy counts as present without a sign of it
+	idleAfter   = time.Second      // without a request a proxy is idle
+	wakeUpLimit = 2 * time.Second  // until clients are served again, whatever the servers say
 )
 
-// beat is the last count of another proxy.
+// beat is the last sign of another proxy.
 type beat struct {
 	count   string
-	changed time.Time
+	active  bool
+	changed time.Time // its count, or the zero value when it has not yet
+}
+
+// presence is what a proxy knows of the others.
+type presence struct {
+	name string // tells it from others
+
+	mu    sync.Mutex
+	beats map[string]beat
+}
+
+// alone tells whether no other proxy is there.
+func (rc *recovery) alone() bool { return !rc.others.Load() }
+
+// acts tells whether this proxy sees to the servers.
+func (rc *recovery) acts() bool { return !rc.yields.Load() }
+
+// noteBeat notes a line of another proxy.
+func (p *presence) noteBeat(name, count string, active bool, now time.Time) (stale bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last, known := p.beats[name]
+	if !known {
+		// It may be the line of one that has died: wait for its next.
+		p.beats[name] = beat{count: count, active: active}
+		return false
+	}
+	if last.count != count {
+		p.beats[name] = beat{count: count, active: active, changed: now}
+		return false
+	}
+	if now.Sub(last.changed) > beatForget && !last.changed.IsZero() {
+		delete(p.beats, name)
+		return true
+	}
+	return false
+}
+
+// look tells whether others are present, whether one of them is active, and
+// whether this proxy's name comes first.
+func (p *presence) look(now time.Time) (others, active, first bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	first = true
+	for name, b := range p.beats {
+		if now.Sub(b.changed) > othersFor {
+			continue
+		}
+		others = true
+		active = active || b.active
+		first = first && p.name < name
+	}
+	return others, active, first
+}
+
+// active tells whether clients have asked for keys lately.
+func (rc *recovery) active() bool {
+	return time.Since(time.Unix(0, rc.asked.Load())) < idleAfter
+}
+
+// judge decides who sees to the servers.
+func (rc *recovery) judge() {
+	others, active, first := rc.presence.look(time.Now())
+	own := rc.active()
+	rc.others.Store(others)
+	yields := others && !own && (active || !first)
+	if rc.yields.Swap(yields) != yields {
+		if yields {
+			rc.p.log.Info().Msg("another proxy sees to the servers; this one is idle")
+		} else {
+			rc.p.log.Info().Bool("others", others).Msg("this proxy sees to the servers")
+			rc.wake()
+		}
+	}
+	if yields {
+		for _, w := range rc.p.workers {
+			w.loop.Post(engine.TaskFunc(w.fallAsleep))
+		}
+	}
 }
 
 // beat tells the other proxies of this one, and takes note of them.
 func (w *watcher) beat(held backend.Stored) error {
 	rc := w.rc
 	now := time.Now()
-	if w.beats == nil {
-		w.beats = map[string]beat{}
+	state := "idle"
+	if rc.active() {
+		state = "active"
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s %d\n", rc.name, now.UnixNano())
-	for _, line := range strings.Split(string(held.Value), "\n") {
-		name, count, ok := strings.Cut(line, " ")
-		if !ok || name == rc.name {
+	fmt.Fprintf(&text, "%s %d %s\n", rc.presence.name, now.UnixNano(), state)
+	for line := range strings.SplitSeq(string(held.Value), "\n") {
+		words := strings.Fields(line)
+		if len(words) != 3 || words[0] == rc.presence.name {
 			continue
 		}
-		last, known := w.beats[name]
-		switch {
-		case !known, last.count != count:
-			last = beat{count: count, changed: now}
-			w.beats[name] = last
-			if known {
-				rc.others.Store(now.UnixNano())
-			}
-		}
-		if now.Sub(last.changed) < beatForget {
+		if !rc.presence.noteBeat(words[0], words[1], words[2] == "active", now) {
 			text.WriteString(line)
 			text.WriteByte('\n')
-		} else {
-			delete(w.beats, name)
 		}
 	}
-	rc.here.Store(now.Sub(time.Unix(0, rc.others.Load())) < othersFor)
+	rc.judge()
 	// Another proxy may write at this moment: then the next time will do.
 	var err error
 	if held.CAS == 0 {
@@ -61,4 +142,36 @@ func (w *watcher) beat(held backend.Stored) error {
 		_, err = w.client.Swap(proxiesKey, text.String(), held.CAS)
 	}
 	return err
+}
+
+// fallAsleep holds back the clients of this worker from now on, unless one
+// has asked just now.
+func (w *worker) fallAsleep() {
+	if w.p.recovery.acts() || w.loop.Now()-w.asked < int64(idleAfter) || w.frozen {
+		return
+	}
+	w.asleep = true
+}
+
+// wakeUp has the facts read that others have noted, and then the clients
+// served.
+func (w *worker) wakeUp() {
+	if w.waking {
+		return
+	}
+	w.waking = true
+	rc := w.p.recovery
+	rc.asked.Store(time.Now().UnixNano())
+	w.p.wg.Go(func() {
+		rc.readAllFacts()
+		rc.judge()
+		w.loop.Post(engine.TaskFunc(w.awake))
+	})
+}
+
+// awake goes on with the clients.
+func (w *worker) awake() {
+	w.asleep, w.waking = false, false
+	w.asked = w.loop.Now()
+	w.sessions.Each((*session).wake)
 }

@@ -88,6 +88,21 @@ type record struct {
 	mine   map[string]bool // keys that this proxy has noted
 	lost   bool            // this proxy has noted that there are too many
 	merged uint64          // cas token of the record whose keys are in the journal
+	marks  [2]uint64       // how far the journal was at the last two looks
+}
+
+// mark is how far the server's journal was when the record was looked at the
+// time before last: what came until then has been noted for long.
+func (r *record) mark() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.marks[0]
+}
+
+func (r *record) setMark(latest uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.marks[0], r.marks[1] = r.marks[1], latest
 }
 
 // renew begins a new generation.

@@ -31,15 +31,19 @@ type recovery struct {
 	resyncs []resync
 	listing []sync.Mutex // of a server's keys
 	wakers  []chan struct{}
-	others  atomic.Int64 // when another proxy was last noticed, Unix nanoseconds
-	here    atomic.Bool  // that is not long ago
+
+	presence presence
+	asked    atomic.Int64 // when a client last asked for a key, Unix nanoseconds, about
+	others   atomic.Bool  // another proxy is there
+	yields   atomic.Bool  // and sees to the servers
+
 	flushAt atomic.Int64 // Unix seconds of a flush_all that is still to come, 0 for none
 }
 
 func newRecovery(p *Proxy) *recovery {
 	n := len(p.servers)
 	rc := &recovery{
-		p: p, name: rand.Text(), twins: make([][]int32, n), records: make([]record, n*n),
+		p: p, presence: presence{name: rand.Text(), beats: map[string]beat{}}, twins: make([][]int32, n), records: make([]record, n*n),
 		lacking: make([]atomic.Bool, n), resyncs: make([]resync, n), unasked: make([]atomic.Bool, n*n), listing: make([]sync.Mutex, n), wakers: make([]chan struct{}, n),
 	}
 	for i := range n {
@@ -54,12 +58,6 @@ func newRecovery(p *Proxy) *recovery {
 func (rc *recovery) record(server, at int32) *record {
 	return &rc.records[int(server)*len(rc.p.servers)+int(at)]
 }
-
-// othersFor is how long another proxy counts as present without a sign of it.
-const othersFor = 5 * time.Second
-
-// notAlone tells whether another proxy serves the same servers.
-func (rc *recovery) notAlone() bool { return rc.here.Load() }
 
 // lacks tells whether a server may lack keys that its twins hold.
 func (rc *recovery) lacks(server int32) bool { return rc.lacking[server].Load() }
@@ -135,7 +133,11 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 	}
 	v := backend.Verdict{To: backend.Warming}
 	switch {
-	case !known && !r.Empty, same, !known && r.Known:
+	case !known && !r.Empty, same, r.Known:
+		if !same && known {
+			// Another proxy has seen to this life, and has not said how far.
+			rc.setLacks(server, true)
+		}
 		v.Why = "it answers, and what it has missed is replayed"
 		if j.empty() {
 			v.Why = "it answers and has missed nothing"
@@ -160,6 +162,9 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 	if j.lost() && !v.Flush {
 		v.Flush = true
 		v.Why = "it answers and was flushed, because it has missed more writes than are known"
+	}
+	if v.Flush && !rc.acts() {
+		return backend.Verdict{Wait: "it has to be flushed, which is left to the proxy that has clients"}
 	}
 	if at := rc.flushAt.Load(); at > 0 {
 		v.FlushLater = max(at-time.Now().Unix(), 0)
@@ -255,6 +260,8 @@ func (rc *recovery) step(ctx context.Context, server int32) bool {
 	}
 	j := rc.p.journals[server]
 	switch {
+	case !rc.acts() && (!j.empty() || rc.lacks(server)):
+		return false
 	case j.lost():
 		s.TakeOut(true, "it has missed more writes than the journal holds (see --journal-keys)")
 		return false
@@ -322,6 +329,36 @@ func (rc *recovery) copyAll(ctx context.Context, server int32, keys []string, ex
 	case <-ctx.Done():
 	}
 	return int(good.Load())
+}
+
+// readAllFacts reads what other proxies have noted of every server.
+func (rc *recovery) readAllFacts() {
+	ctx, cancel := context.WithTimeout(context.Background(), wakeUpLimit)
+	defer cancel()
+	var all sync.WaitGroup
+	for server := range rc.twins {
+		for _, at := range rc.twins[server] {
+			if !rc.p.servers[at].Serves() {
+				continue
+			}
+			all.Go(func() {
+				s := rc.p.servers[server]
+				f, err := rc.readFacts(ctx, int32(server), at)
+				if err != nil {
+					return
+				}
+				if rc.merge(int32(server), at, f) && !s.Miss() {
+					s.Doubt("another proxy has made writes without it")
+				}
+				if life, ok := s.Life(); ok && f.known && f.life == life && !f.whole && !rc.lacks(int32(server)) {
+					rc.setLacks(int32(server), true)
+					rc.resyncs[server].again()
+					s.Doubt("another proxy has found that it lacks keys")
+				}
+			})
+		}
+	}
+	all.Wait()
 }
 
 // startRecovery begins to look after the servers.

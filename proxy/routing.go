@@ -40,6 +40,7 @@ func (p *pools) find(key []byte) (primary, backup int32) {
 func (w *worker) route(r *request) {
 	r.hash = w.p.leases.hash(r.key())
 	r.primary, r.backup = w.p.pools.find(r.key())
+	w.asked = w.loop.Now()
 	if w.looks.wanted {
 		w.takeSample(r)
 	}

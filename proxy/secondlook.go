@@ -66,9 +66,12 @@ func (w *worker) lookAt(l secondLook) {
 	s.list = append(s.list, l)
 }
 
-// lookTick compares the keys that are due.
+// lookNow compares the keys that are due.
 func (w *worker) lookNow() {
 	w.loop.Arm(&w.looks.timer, lookTick)
+	if silent := w.loop.Now() - w.asked; silent < int64(lookTick)*2 {
+		w.p.recovery.asked.Store(time.Now().UnixNano())
+	}
 	s := &w.looks
 	s.budget = min(s.budget+float64(w.p.options.Load().CompareRate)*lookTick.Seconds()/float64(len(w.p.workers)), 1)
 	if s.budget >= 1 && !s.wanted {

@@ -63,6 +63,9 @@ type session struct {
 // Ready is called by the loop.
 func (s *session) Ready(ev engine.Events) {
 	if ev.Readable() {
+		if s.w.asleep {
+			s.w.wakeUp()
+		}
 		s.readable = true
 		s.ending = s.ending || ev.Ended()
 		s.advance()
@@ -88,7 +91,7 @@ func (s *session) blocked() bool {
 		}
 	}
 	return s.closed || s.leaving || s.parked != nil || s.away > 0 || s.postponed > 0 || s.out.Len() >= outputLimit || s.waitRoom != nil ||
-		s.w.frozen && s.keys == 0 // a get that has begun is ended
+		(s.w.frozen || s.w.asleep) && s.keys == 0 // a get that has begun is ended
 }
 
 // sawAnswer learns how large this client's answers are.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"time"
 
 	"magent/backend"
 )
@@ -83,10 +84,16 @@ func (rc *recovery) merge(server, at int32, f fact) (news bool) {
 		return false
 	}
 	rec := rc.record(server, at)
-	if f.record.generation > rec.generation.Load() {
-		rec.renew(f.record.generation)
-	}
 	j := rc.p.journals[server]
+	if f.record.generation > rec.generation.Load() {
+		// Another proxy has made good what was noted before. What may not have
+		// been noted yet when it did is kept.
+		rec.renew(f.record.generation)
+		if len(rc.twins[server]) == 1 {
+			j.forgetUntil(rec.mark())
+		}
+	}
+	rec.setMark(j.latest())
 	if f.record.lost && !rec.lostIsMine() {
 		if rec.mergedToken() != f.token {
 			j.lose()
@@ -109,7 +116,6 @@ type watcher struct {
 	rc     *recovery
 	at     int32
 	client *backend.Client
-	beats  map[string]beat // of other proxies, by their names
 }
 
 func (w *watcher) close() {
@@ -134,6 +140,10 @@ func (w *watcher) look(ctx context.Context) {
 			return
 		}
 		w.client = c
+		if !w.sameLife() {
+			w.close()
+			return
+		}
 	}
 	keys := []string{backend.LifeKey, proxiesKey}
 	for _, server := range rc.twins[w.at] {
@@ -157,13 +167,28 @@ func (w *watcher) look(ctx context.Context) {
 	}
 }
 
+// sameLife asks a new connection's server for its life. One that was started
+// anew is taken out, and comes back through its prober.
+func (w *watcher) sameLife() bool {
+	s := w.rc.p.servers[w.at]
+	known, ok := s.Life()
+	life, err := w.client.Life()
+	if err != nil || !ok {
+		return false
+	}
+	if life != known {
+		s.TakeOut(false, backend.ErrNewLife.Error())
+	}
+	return life == known
+}
+
 // keepLife writes the note of the server's own life anew when it is gone.
 func (w *watcher) keepLife(found map[string]backend.Stored) error {
 	if _, ok := found[backend.LifeKey]; ok {
 		return nil
 	}
 	life, ok := w.rc.p.servers[w.at].Life()
-	if !ok || !w.rc.p.servers[w.at].Serves() {
+	if !ok || !w.rc.p.servers[w.at].Serves() || !w.rc.acts() {
 		return nil
 	}
 	_, err := w.client.Store("add", backend.LifeKey, life.String())
@@ -200,11 +225,11 @@ func (w *watcher) keep(server int32, f fact) error {
 		}
 		return nil
 	}
-	if (len(f.record.keys) == 0 && !f.record.lost) || !j.empty() || !s.Serves() {
+	if (len(f.record.keys) == 0 && !f.record.lost) || !j.empty() || !s.Serves() || !rc.acts() {
 		return nil
 	}
 	// All that it tells of has been made good.
-	generation := f.record.generation + 1
+	generation := max(f.record.generation+1, uint64(time.Now().UnixNano()))
 	swapped, err := w.client.Swap(missedKey(s.Name()), recordText(generation, false, nil), f.token)
 	if swapped {
 		rec.renew(generation)
@@ -221,12 +246,12 @@ func (w *watcher) keepLifeOf(server int32, f fact) error {
 		return nil
 	}
 	whole := !rc.lacks(server)
+	same := f.known && f.life == life
 	switch {
-	case f.known && f.life == life && f.whole == whole, f.known && f.life != life && f.life.Start > life.Start:
+	case same && f.whole && !whole && (!rc.resyncs[server].forced.Load() || !rc.acts()):
+		rc.setLacks(server, false) // another proxy has seen to it
 		return nil
-	case f.known && f.life == life && f.whole && !rc.resyncs[server].forced.Load():
-		// Another proxy has seen to it.
-		rc.setLacks(server, false)
+	case same && f.whole == whole, f.known && !same && f.life.Start > life.Start, !rc.acts():
 		return nil
 	}
 	_, err := w.client.Store("set", lifeOfKey(s.Name()), lifeText(life, whole))

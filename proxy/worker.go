@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"math"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -62,6 +63,9 @@ type worker struct {
 	holdSince   int64 // when the oldest request that is held back came; 0: none
 
 	sweep    engine.Timer
+	asked    int64 // when a client last asked for a key
+	asleep   bool  // clients wait until it is known what other proxies have done
+	waking   bool
 	frozen   bool // a binary upgrade is under way: nothing new is begun
 	draining bool
 	quiet    func() // called once when nothing is in flight
@@ -79,6 +83,7 @@ func newWorker(p *Proxy, index int) (*worker, error) {
 	}
 	w.copies, w.idle = map[string]*keyCopy{}, map[uint32]int{}
 	w.notes = make([]notes, len(p.servers)*len(p.servers))
+	w.asked = math.MinInt64 / 2
 	w.looks.known = map[string]bool{}
 	w.looks.timer.Func = w.lookNow
 	w.sweep.Func = w.sweepIdle

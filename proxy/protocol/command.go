@@ -64,6 +64,8 @@ func (p *Parser) parseLine(in []byte, eol int, r *Request) (n, need int) {
 		*r = Request{Op: OpStats, Args: trimSpaces(rest)}
 	case "quit":
 		*r = Request{Op: OpQuit}
+	case "magent":
+		*r = Request{Op: OpAdmin, Args: trimSpaces(rest), Reply: replyError}
 	case "shutdown":
 		invalid(r, replyNoShutdown)
 	default:

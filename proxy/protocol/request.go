@@ -27,6 +27,7 @@ const (
 	OpVersion
 	OpVerbosity
 	OpStats
+	OpAdmin // a command of magent's own, in Args; Reply is what memcached answers
 	OpQuit
 )
 
@@ -65,9 +66,9 @@ type Request struct {
 	Mode   byte   // meta flag M, 0 when absent
 	TTL    int64  // meta flags T and N: expiry to set on a read
 
-	Args    []byte // OpStats, OpVerbosity: the rest of the line; OpFlushAll uses Expiry
+	Args    []byte // OpStats, OpVerbosity, OpAdmin: the rest of the line; OpFlushAll uses Expiry
 	HasTime bool   // OpFlushAll: a delay was given
 
-	Reply []byte // OpInvalid, OpTooLarge: the answer, empty for none
+	Reply []byte // OpInvalid, OpTooLarge, OpAdmin: the answer, empty for none
 	Skip  int64  // bytes that follow this request and have to be thrown away
 }

@@ -1,0 +1,126 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"magent/backend"
+	"magent/proxy/engine"
+	"magent/proxy/protocol"
+)
+
+// Two commands of magent's own, for its operator: `magent explain <key>` tells
+// where a key lives and what both servers hold of it, `magent resync` has all
+// servers given what they lack.
+
+const adminVerb = "magent"
+
+// admin answers a line that memcached does not know, when it is one of
+// magent's own commands.
+func (s *session) admin(r *protocol.Request) bool {
+	words := bytes.Fields(r.Args)
+	if len(words) == 0 {
+		return false
+	}
+	switch string(words[0]) {
+	case "explain":
+		if len(words) != 2 || len(words[1]) > 250 {
+			s.sayNow(r, "CLIENT_ERROR write: magent explain <key>, with a key of at most 250 bytes")
+			return true
+		}
+		q := s.order(r, nil)
+		s.parked = q
+		s.w.p.startExplain(q, string(words[1]))
+	case "resync":
+		if len(words) != 1 {
+			s.sayNow(r, "CLIENT_ERROR write: magent resync, without anything behind it")
+			return true
+		}
+		answer := "OK"
+		if err := s.w.p.Resync(); err != nil {
+			answer = "SERVER_ERROR " + err.Error()
+		}
+		s.sayNow(r, answer)
+	default:
+		return false
+	}
+	return true
+}
+
+func (s *session) sayNow(r *protocol.Request, line string) {
+	r.Reply = append([]byte(line), lineEnd...)
+	s.answerNow(r)
+}
+
+// startExplain asks both servers of a key and has the client answered.
+func (p *Proxy) startExplain(r *request, key string) {
+	primary, backup := p.pools.find([]byte(key))
+	var b strings.Builder
+	stat := func(name string, value any) { fmt.Fprintf(&b, "STAT %s %v\r\n", name, value) }
+	stat("key", key)
+	p.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		first := p.explainOn(ctx, stat, "primary", primary, key)
+		same := "unknown"
+		if backup >= 0 {
+			second := p.explainOn(ctx, stat, "backup", backup, key)
+			if first.known && second.known {
+				same = yesNo(first.present == second.present && first.item.Flags == second.item.Flags &&
+					bytes.Equal(first.value, second.value) && sameExpiry(first.item.TTL, second.item.TTL))
+			}
+			stat("same", same)
+		}
+		r.home.loop.Post(engine.TaskFunc(func() {
+			r.answer = append(append(r.answer[:0], b.String()...), endLine...)
+			r.settled = true
+			r.home.replyStored(r)
+		}))
+	})
+}
+
+func yesNo(yes bool) string {
+	if yes {
+		return "yes"
+	}
+	return "no"
+}
+
+// held is what one server holds of a key.
+type held struct {
+	known, present bool
+	item           protocol.Item
+	value          []byte
+}
+
+// explainOn tells what one server holds of a key.
+func (p *Proxy) explainOn(ctx context.Context, stat func(string, any), role string, server int32, key string) held {
+	s := p.servers[server]
+	state, _ := s.Load()
+	stat(role, s.Name())
+	stat(role+":state", state)
+	_, missed := p.journals[server].find([]byte(key))
+	stat(role+":journal", yesNo(missed))
+	o := p.options.Load()
+	c, err := backend.DialClient(ctx, s.Address, o.ConnectTimeout, o.ServerTimeout)
+	if err == nil {
+		defer c.Close()
+		var h held
+		if h.item, h.value, h.present, err = c.Item(key); err == nil {
+			h.known = true
+			stat(role+":present", yesNo(h.present))
+			if h.present {
+				stat(role+":size", h.item.Size)
+				stat(role+":flags", h.item.Flags)
+				stat(role+":ttl", h.item.TTL)
+				stat(role+":token", s.ClientToken(h.item.CAS))
+			}
+			return h
+		}
+	}
+	stat(role+":present", "unknown")
+	return held{}
+}
