@@ -179,6 +179,10 @@ func (c *Call) understands(kind protocol.Answer) bool {
 		return true
 	case protocol.End:
 		return c.Kind != Line
+	case protocol.Done:
+		if c.Kind == Item {
+			return true
+		}
 	}
 	return c.Kind == Line && c.Answers.Has(kind)
 }

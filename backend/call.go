@@ -9,7 +9,7 @@ type Kind uint8
 const (
 	Line  Kind = iota // one line
 	Value             // a VALUE block or nothing; END closes the group
-	Item              // what a meta get of one key answers; Found is told its header as that of a value
+	Item              // what a meta get of one key answers: Found is told its header as that of a value, Answered a line
 )
 
 // Call is one request on its way to a server and back. Its owner embeds it;

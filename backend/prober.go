@@ -83,7 +83,7 @@ func (p *Prober) Run(ctx context.Context, first func()) {
 	}
 }
 
-// verify looks at a server that is up but whose connection was lost.
+// verify looks at a server that serves but whose connection was lost.
 func (p *Prober) verify(ctx context.Context) {
 	client, err := p.dial(ctx)
 	if err != nil {
@@ -92,7 +92,14 @@ func (p *Prober) verify(ctx context.Context) {
 		}
 		return
 	}
-	client.Close()
+	defer client.Close()
+	if p.Recovery == nil {
+		return
+	}
+	known, ok := p.Server.Life()
+	if life, err := client.Life(); err == nil && ok && life != known {
+		p.Server.TakeOut(false, ErrNewLife.Error())
+	}
 }
 
 // attempt brings the server up if it can be reached and has worked off what

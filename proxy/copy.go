@@ -3,8 +3,10 @@ package proxy
 import (
 	"bytes"
 	"slices"
+	"time"
 
 	"magent/backend"
+	"magent/proxy/engine"
 	"magent/proxy/protocol"
 )
 
@@ -30,6 +32,9 @@ type keyCopy struct {
 	stripe   uint32
 	from, to int32 // servers; from may be nowhere
 	exact    bool
+	careful  bool   // another proxy may write the key; see lookFirst
+	token    uint64 // careful: of the target's item, 0 when it had none
+	timer    engine.Timer
 	compare  bool // exact, but nothing is sent to a target that holds the same
 	look     secondLook
 	other    []byte // the target's item, when it is compared
@@ -50,6 +55,8 @@ const (
 	copyWait   copyStep = iota // the end of writes under way
 	copyFetch                  // the source's item
 	copyLook                   // the target's, to compare it
+	copyToken                  // the target's token
+	copyRest                   // a moment
 	copyStore                  // the target's answer to it
 	copyDelete                 // the target's answer to a delete
 )
@@ -104,12 +111,61 @@ func (w *worker) beginCopies(stripe uint32) {
 		}
 		w.pending = slices.Delete(w.pending, i, i+1)
 		i = -1 // what follows may have changed the list
+		switch c.careful = !w.p.recovery.alone(); {
+		case c.careful:
+			c.lookFirst()
+		case c.from == nowhere:
+			c.remove()
+		default:
+			c.fetch()
+		}
+	}
+}
+
+// settleTime is how long another proxy may take to mirror a write.
+const settleTime = 50 * time.Millisecond
+
+// lookFirst begins a copy while another proxy serves the same servers, which
+// knows nothing of leases. The target's item is looked at, then the source is
+// asked, and the target only takes the copy when its item is still the same.
+// In between lies a moment in which what the other proxy has written to the
+// target arrives at the source too.
+func (c *keyCopy) lookFirst() {
+	conn := c.target()
+	if conn == nil {
+		c.end(false)
+		return
+	}
+	c.step = copyToken
+	c.Kind = backend.Item
+	conn.End(protocol.AppendMetaLook(conn.Begin(len(c.Key)+32), c.Key))
+	conn.Queue(&c.Call)
+}
+
+// looked is told the target's item, none for a miss.
+func (c *keyCopy) looked(line []byte, kind protocol.Answer) {
+	var it protocol.Item
+	switch {
+	case kind == protocol.End:
+		c.token = 0
+	case !protocol.ParseLook(line, &it):
+		c.end(false)
+		return
+	case !c.exact:
+		c.end(true) // the target has the key
+		return
+	default:
+		c.token = it.CAS
+	}
+	c.step = copyRest
+	c.timer.Func = func() {
 		if c.from == nowhere {
 			c.remove()
 		} else {
 			c.fetch()
 		}
 	}
+	c.w.loop.Arm(&c.timer, settleTime)
 }
 
 // noLongerIdle takes back one lease that was not under way.
@@ -181,6 +237,12 @@ func (c *keyCopy) store() {
 	if c.exact {
 		set.Op = protocol.OpSet
 	}
+	if c.careful {
+		set.Op = protocol.OpAdd
+		if c.token != 0 {
+			set.Op, set.Compare = protocol.OpCas, c.token
+		}
+	}
 	c.step = copyStore
 	c.Kind, c.Write = backend.Line, true
 	c.Answers = protocol.AnswersTo(protocol.OpSet)
@@ -250,6 +312,8 @@ func expiryOf(ttl int64, s *backend.Server) int64 {
 // Missed is told that the source holds nothing (backend.Receiver).
 func (c *keyCopy) Missed() {
 	switch {
+	case c.step == copyToken:
+		c.looked(nil, protocol.End)
 	case c.step == copyLook:
 		c.compareWith(nil, nil)
 	case c.compare:
@@ -272,18 +336,28 @@ func (c *keyCopy) remove() {
 		c.end(false)
 		return
 	}
+	if c.careful && c.token == 0 {
+		c.end(true) // it has none
+		return
+	}
 	c.step = copyDelete
 	c.Kind, c.Write = backend.Line, true
 	c.Answers = protocol.AnswersTo(protocol.OpDelete)
-	conn.End(protocol.AppendDelete(conn.Begin(len(c.Key)+32), c.Key))
+	if c.careful {
+		conn.End(protocol.AppendMetaDelete(conn.Begin(len(c.Key)+64), c.Key, c.token))
+	} else {
+		conn.End(protocol.AppendDelete(conn.Begin(len(c.Key)+32), c.Key))
+	}
 	conn.Queue(&c.Call)
 }
 
 // Answered is told a line (backend.Receiver).
-func (c *keyCopy) Answered(_ []byte, kind protocol.Answer, _ uint64) {
+func (c *keyCopy) Answered(line []byte, kind protocol.Answer, _ uint64) {
 	switch {
+	case c.step == copyToken:
+		c.looked(line, kind)
 	case c.step == copyDelete:
-		c.end(kind == protocol.Deleted || kind == protocol.NotFound)
+		c.end(kind == protocol.Deleted || kind == protocol.Done || kind == protocol.NotFound)
 	case c.step == copyFetch, c.step == copyLook: // an error
 		c.end(false)
 	case kind == protocol.Done, kind == protocol.NotStored && !c.exact:
@@ -294,6 +368,8 @@ func (c *keyCopy) Answered(_ []byte, kind protocol.Answer, _ uint64) {
 			}
 		}
 		c.end(true)
+	case c.careful && c.exact && (kind == protocol.Exists || kind == protocol.NotFound || kind == protocol.NotStored):
+		c.end(false) // another proxy was faster: once more
 	default:
 		c.refused = true
 		c.w.stats.copiesRefused++

@@ -25,14 +25,15 @@ const (
 	beatForget  = 30 * time.Second // a line that has not changed for so long is taken out
 	othersFor   = 3 * time.Second  // another proxy counts as present without a sign of it
 	idleAfter   = time.Second      // without a request a proxy is idle
-	wakeUpLimit = 2 * time.Second  // until clients are served again, whatever the servers say
+	asleepAfter = 100 * time.Millisecond
+	wakeUpLimit = 2 * time.Second // until clients are served again, whatever the servers say
 )
 
 // beat is the last sign of another proxy.
 type beat struct {
 	count   string
 	active  bool
-	changed time.Time // its count, or the zero value when it has not yet
+	changed time.Time
 }
 
 // presence is what a proxy knows of the others.
@@ -54,16 +55,11 @@ func (p *presence) noteBeat(name, count string, active bool, now time.Time) (sta
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	last, known := p.beats[name]
-	if !known {
-		// It may be the line of one that has died: wait for its next.
-		p.beats[name] = beat{count: count, active: active}
-		return false
-	}
-	if last.count != count {
+	if !known || last.count != count {
 		p.beats[name] = beat{count: count, active: active, changed: now}
 		return false
 	}
-	if now.Sub(last.changed) > beatForget && !last.changed.IsZero() {
+	if now.Sub(last.changed) > beatForget {
 		delete(p.beats, name)
 		return true
 	}
@@ -97,6 +93,7 @@ func (rc *recovery) judge() {
 	others, active, first := rc.presence.look(time.Now())
 	own := rc.active()
 	rc.others.Store(others)
+	rc.rival.Store(others && active)
 	yields := others && !own && (active || !first)
 	if rc.yields.Swap(yields) != yields {
 		if yields {
@@ -104,11 +101,6 @@ func (rc *recovery) judge() {
 		} else {
 			rc.p.log.Info().Bool("others", others).Msg("this proxy sees to the servers")
 			rc.wake()
-		}
-	}
-	if yields {
-		for _, w := range rc.p.workers {
-			w.loop.Post(engine.TaskFunc(w.fallAsleep))
 		}
 	}
 }
@@ -144,13 +136,13 @@ func (w *watcher) beat(held backend.Stored) error {
 	return err
 }
 
-// fallAsleep holds back the clients of this worker from now on, unless one
-// has asked just now.
+// fallAsleep holds back the clients of this worker from now on when none has
+// asked for a moment and another proxy is there: what that one does until the
+// next request has to be read first.
 func (w *worker) fallAsleep() {
-	if w.p.recovery.acts() || w.loop.Now()-w.asked < int64(idleAfter) || w.frozen {
-		return
+	if !w.p.recovery.alone() && w.loop.Now()-w.asked > int64(asleepAfter) && !w.frozen {
+		w.asleep = true
 	}
-	w.asleep = true
 }
 
 // wakeUp has the facts read that others have noted, and then the clients

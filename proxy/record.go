@@ -136,6 +136,21 @@ func (r *record) isMine(key []byte) bool {
 	return r.mine[string(key)]
 }
 
+// allMine tells whether nobody else has noted anything.
+func (r *record) allMine(held missedRecord) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if held.lost && !r.lost {
+		return false
+	}
+	for _, key := range held.keys {
+		if !r.mine[string(key)] {
+			return false
+		}
+	}
+	return true
+}
+
 func (r *record) mergedToken() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()

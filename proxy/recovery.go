@@ -35,6 +35,7 @@ type recovery struct {
 	presence presence
 	asked    atomic.Int64 // when a client last asked for a key, Unix nanoseconds, about
 	others   atomic.Bool  // another proxy is there
+	rival    atomic.Bool  // and has clients
 	yields   atomic.Bool  // and sees to the servers
 
 	flushAt atomic.Int64 // Unix seconds of a flush_all that is still to come, 0 for none

@@ -72,6 +72,7 @@ func (w *worker) lookNow() {
 	if silent := w.loop.Now() - w.asked; silent < int64(lookTick)*2 {
 		w.p.recovery.asked.Store(time.Now().UnixNano())
 	}
+	w.fallAsleep()
 	s := &w.looks
 	s.budget = min(s.budget+float64(w.p.options.Load().CompareRate)*lookTick.Seconds()/float64(len(w.p.workers)), 1)
 	if s.budget >= 1 && !s.wanted {

@@ -228,6 +228,9 @@ func (w *watcher) keep(server int32, f fact) error {
 	if (len(f.record.keys) == 0 && !f.record.lost) || !j.empty() || !s.Serves() || !rc.acts() {
 		return nil
 	}
+	if rc.rival.Load() && !rec.allMine(f.record) {
+		return nil // who has noted them may miss more, and note no key twice
+	}
 	// All that it tells of has been made good.
 	generation := max(f.record.generation+1, uint64(time.Now().UnixNano()))
 	swapped, err := w.client.Swap(missedKey(s.Name()), recordText(generation, false, nil), f.token)

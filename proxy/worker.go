@@ -84,6 +84,7 @@ func newWorker(p *Proxy, index int) (*worker, error) {
 	w.copies, w.idle = map[string]*keyCopy{}, map[uint32]int{}
 	w.notes = make([]notes, len(p.servers)*len(p.servers))
 	w.asked = math.MinInt64 / 2
+	w.asleep = p.pools.backup != nil
 	w.looks.known = map[string]bool{}
 	w.looks.timer.Func = w.lookNow
 	w.sweep.Func = w.sweepIdle

@@ -16,7 +16,7 @@ func answers(kinds ...Answer) Answers {
 
 var (
 	storageAnswers = answers(Stored, Done, NotStored, Exists, NotFound)
-	deleteAnswers  = answers(Deleted, Done, NotFound)
+	deleteAnswers  = answers(Deleted, Done, Exists, NotFound)
 	arithAnswers   = answers(Number, NotFound)
 	touchAnswers   = answers(Touched, Done, NotFound)
 	flushAnswers   = answers(OK)

@@ -85,3 +85,11 @@ func appendToken(dst []byte, token uint64) []byte {
 	}
 	return appendUint(append(dst, " E"...), token)
 }
+
+// AppendMetaDelete writes a delete of the item that has the token. The answers
+// are Done, Exists and NotFound.
+func AppendMetaDelete(dst, key []byte, token uint64) []byte {
+	dst = append(append(dst, "md "...), key...)
+	dst = appendUint(append(dst, " C"...), token)
+	return append(dst, '\r', '\n')
+}
