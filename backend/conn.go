@@ -2,6 +2,7 @@ package backend
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"time"
 
@@ -174,6 +175,7 @@ func (c *Conn) connect() {
 	}
 	fd, err := engine.Connect(*to)
 	if err != nil {
+		c.Server.refused.Store(errors.Is(err, unix.ECONNREFUSED))
 		c.fail(fmt.Errorf("%w: %w", ErrRefused, err))
 		return
 	}
@@ -198,6 +200,7 @@ func (c *Conn) Ready(ev engine.Events) {
 			return
 		}
 		if err := engine.SocketError(c.fd); err != nil {
+			c.Server.refused.Store(errors.Is(err, unix.ECONNREFUSED))
 			c.fail(fmt.Errorf("%w: %w", ErrRefused, err))
 			return
 		}

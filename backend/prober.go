@@ -63,11 +63,17 @@ func (p *Prober) Run(ctx context.Context, first func()) {
 	first()
 	for ctx.Err() == nil {
 		if p.Server.Serves() {
-			pause = p.Options.Min
 			select {
 			case <-ctx.Done():
+				return
 			case <-p.Server.kick:
+			}
+			if p.Server.Serves() {
 				p.verify(ctx)
+			}
+			if !p.Server.Serves() {
+				pause = p.Options.Min
+				p.attempt(ctx) // at once: it may be there already
 			}
 			continue
 		}

@@ -300,6 +300,9 @@ func TestBackoff(t *testing.T) {
 		synctest.Wait()
 		down := time.Now()
 		s.TakeOut(false, "")
+		if again := <-probes; again.Sub(down) > 0 {
+			t.Errorf("the first probe after an outage waited %v", again.Sub(down))
+		}
 		pauses("after an outage", down)
 		cancel()
 		<-ended

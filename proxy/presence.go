@@ -22,9 +22,10 @@ import (
 
 const (
 	proxiesKey  = backend.Prefix + "proxies"
-	beatForget  = 30 * time.Second // a line that has not changed for so long is taken out
-	othersFor   = 3 * time.Second  // another proxy counts as present without a sign of it
-	idleAfter   = time.Second      // without a request a proxy is idle
+	beatForget  = 30 * time.Second       // a line that has not changed for so long is taken out
+	othersFor   = 3 * time.Second        // another proxy counts as present without a sign of it
+	idleAfter   = time.Second            // without a request a proxy is idle
+	settleIn    = 500 * time.Millisecond // after its start a proxy waits to see who is there
 	asleepAfter = 100 * time.Millisecond
 	wakeUpLimit = 2 * time.Second // until clients are served again, whatever the servers say
 )
@@ -36,31 +37,38 @@ type beat struct {
 	changed time.Time
 }
 
+// beatPlace is where it was seen: each server has a line of its own.
+type beatPlace struct {
+	name string
+	at   int32
+}
+
 // presence is what a proxy knows of the others.
 type presence struct {
 	name string // tells it from others
 
 	mu    sync.Mutex
-	beats map[string]beat
+	beats map[beatPlace]beat
 }
 
 // alone tells whether no other proxy is there.
 func (rc *recovery) alone() bool { return !rc.others.Load() }
 
 // acts tells whether this proxy sees to the servers.
-func (rc *recovery) acts() bool { return !rc.yields.Load() }
+func (rc *recovery) acts() bool { return !rc.yields.Load() || rc.active() }
 
 // noteBeat notes a line of another proxy.
-func (p *presence) noteBeat(name, count string, active bool, now time.Time) (stale bool) {
+func (p *presence) noteBeat(name string, at int32, count string, active bool, now time.Time) (stale bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	last, known := p.beats[name]
+	place := beatPlace{name, at}
+	last, known := p.beats[place]
 	if !known || last.count != count {
-		p.beats[name] = beat{count: count, active: active, changed: now}
+		p.beats[place] = beat{count: count, active: active, changed: now}
 		return false
 	}
 	if now.Sub(last.changed) > beatForget {
-		delete(p.beats, name)
+		delete(p.beats, place)
 		return true
 	}
 	return false
@@ -72,13 +80,13 @@ func (p *presence) look(now time.Time) (others, active, first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	first = true
-	for name, b := range p.beats {
+	for place, b := range p.beats {
 		if now.Sub(b.changed) > othersFor {
 			continue
 		}
 		others = true
 		active = active || b.active
-		first = first && p.name < name
+		first = first && p.name < place.name
 	}
 	return others, active, first
 }
@@ -94,14 +102,17 @@ func (rc *recovery) judge() {
 	own := rc.active()
 	rc.others.Store(others)
 	rc.rival.Store(others && active)
-	yields := others && !own && (active || !first)
-	if rc.yields.Swap(yields) != yields {
+	yields := others && !own && (active || !first) || !own && time.Since(rc.p.started) < settleIn
+	if rc.yields.Swap(yields) != yields && (others || rc.yielded.Load()) {
+		rc.yielded.Store(yields)
 		if yields {
 			rc.p.log.Info().Msg("another proxy sees to the servers; this one is idle")
 		} else {
 			rc.p.log.Info().Bool("others", others).Msg("this proxy sees to the servers")
-			rc.wake()
 		}
+	}
+	if !yields {
+		rc.wake()
 	}
 }
 
@@ -120,12 +131,11 @@ func (w *watcher) beat(held backend.Stored) error {
 		if len(words) != 3 || words[0] == rc.presence.name {
 			continue
 		}
-		if !rc.presence.noteBeat(words[0], words[1], words[2] == "active", now) {
+		if !rc.presence.noteBeat(words[0], w.at, words[1], words[2] == "active", now) {
 			text.WriteString(line)
 			text.WriteByte('\n')
 		}
 	}
-	rc.judge()
 	// Another proxy may write at this moment: then the next time will do.
 	var err error
 	if held.CAS == 0 {

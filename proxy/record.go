@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"magent/backend"
 	"magent/proxy/protocol"
@@ -89,6 +90,7 @@ type record struct {
 	lost   bool            // this proxy has noted that there are too many
 	merged uint64          // cas token of the record whose keys are in the journal
 	marks  [2]uint64       // how far the journal was at the last two looks
+	marked time.Time       // the last of them
 }
 
 // mark is how far the server's journal was when the record was looked at the
@@ -102,6 +104,10 @@ func (r *record) mark() uint64 {
 func (r *record) setMark(latest uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if time.Since(r.marked) < recoveryCheck/2 {
+		return
+	}
+	r.marked = time.Now()
 	r.marks[0], r.marks[1] = r.marks[1], latest
 }
 

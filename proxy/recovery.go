@@ -37,6 +37,7 @@ type recovery struct {
 	others   atomic.Bool  // another proxy is there
 	rival    atomic.Bool  // and has clients
 	yields   atomic.Bool  // and sees to the servers
+	yielded  atomic.Bool  // which was said in the log
 
 	flushAt atomic.Int64 // Unix seconds of a flush_all that is still to come, 0 for none
 }
@@ -44,9 +45,10 @@ type recovery struct {
 func newRecovery(p *Proxy) *recovery {
 	n := len(p.servers)
 	rc := &recovery{
-		p: p, presence: presence{name: rand.Text(), beats: map[string]beat{}}, twins: make([][]int32, n), records: make([]record, n*n),
+		p: p, presence: presence{name: rand.Text(), beats: map[beatPlace]beat{}}, twins: make([][]int32, n), records: make([]record, n*n),
 		lacking: make([]atomic.Bool, n), resyncs: make([]resync, n), unasked: make([]atomic.Bool, n*n), listing: make([]sync.Mutex, n), wakers: make([]chan struct{}, n),
 	}
+	rc.yields.Store(true) // until it is known who else is there
 	for i := range n {
 		rc.wakers[i] = make(chan struct{}, 1)
 		rc.resyncs[i].init()
@@ -130,7 +132,7 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 				}
 			}
 		}
-		rc.merge(server, at, f)
+		rc.merge(server, at, f, true)
 	}
 	v := backend.Verdict{To: backend.Warming}
 	switch {
@@ -248,6 +250,7 @@ func (rc *recovery) watch(ctx context.Context, server int32) {
 	defer w.close()
 	for rest(ctx, recoveryCheck) {
 		w.look(ctx)
+		rc.judge()
 	}
 }
 
@@ -348,7 +351,7 @@ func (rc *recovery) readAllFacts() {
 				if err != nil {
 					return
 				}
-				if rc.merge(int32(server), at, f) && !s.Miss() {
+				if rc.merge(int32(server), at, f, true) && !s.Miss() {
 					s.Doubt("another proxy has made writes without it")
 				}
 				if life, ok := s.Life(); ok && f.known && f.life == life && !f.whole && !rc.lacks(int32(server)) {

@@ -79,7 +79,7 @@ func (w *worker) lookNow() {
 		s.wanted = true
 		s.budget--
 	}
-	if w.pausing || w.frozen {
+	if w.pausing || w.frozen || !w.p.recovery.acts() {
 		return
 	}
 	now := w.loop.Now()
@@ -168,8 +168,10 @@ func (w *worker) differs(l secondLook) bool {
 	if l.tries < lookTries {
 		w.lookAt(again)
 	}
-	if l.sample && l.tries == 1 {
-		return false // perhaps another proxy is writing it at this moment
+	// Perhaps another proxy is writing it at this moment, or has noted that one
+	// of the servers missed it: the watchers read that before the next look.
+	if l.tries == 1 && (l.sample || !w.p.recovery.alone()) {
+		return false
 	}
 	if l.sample {
 		w.stats.divergent++

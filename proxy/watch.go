@@ -78,8 +78,10 @@ func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, erro
 }
 
 // merge enters into a server's journal what other proxies have noted on one
-// of its twins. It returns true when that was anything new.
-func (rc *recovery) merge(server, at int32, f fact) (news bool) {
+// of its twins, when it is new. Whoever has noted a key once may have written
+// it again since: so anew enters all of them. It returns true when it has
+// entered anything.
+func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 	if !f.noted {
 		return false
 	}
@@ -95,13 +97,13 @@ func (rc *recovery) merge(server, at int32, f fact) (news bool) {
 	}
 	rec.setMark(j.latest())
 	if f.record.lost && !rec.lostIsMine() {
-		if rec.mergedToken() != f.token {
+		if anew || rec.mergedToken() != f.token {
 			j.lose()
 			news = true
 		}
 	}
 	for _, key := range f.record.keys {
-		if !rec.isMine(key) && rec.mergedToken() != f.token {
+		if !rec.isMine(key) && (anew || rec.mergedToken() != f.token) {
 			j.addNoted(key)
 			news = true
 		}
@@ -217,7 +219,7 @@ func (w *watcher) keep(server int32, f fact) error {
 		return err
 	}
 	if rec.mergedToken() != f.token {
-		if rc.merge(server, w.at, f) {
+		if rc.merge(server, w.at, f, false) {
 			if !s.Miss() {
 				s.Doubt("another proxy has made writes without it")
 			}
