@@ -26,8 +26,9 @@ type journal struct {
 
 // entry is one key that was missed.
 type entry struct {
-	when  uint64 // counted: it came last
-	noted bool   // for other proxies
+	when    uint64 // counted: it came last
+	noted   bool   // for other proxies
+	foreign bool   // only another proxy has noted it
 }
 
 // added is what became of a key.
@@ -62,8 +63,8 @@ func (j *journal) enter(key []byte, note bool) added {
 		return addedLost
 	}
 	if e, ok := j.keys[string(key)]; ok {
-		j.keys[string(key)] = entry{when: j.counter, noted: true}
-		if e.noted || !note {
+		j.keys[string(key)] = entry{when: j.counter, noted: true, foreign: e.foreign && !note}
+		if !note || e.noted && !e.foreign {
 			return addedKnown
 		}
 		return addedFresh
@@ -76,7 +77,7 @@ func (j *journal) enter(key []byte, note bool) added {
 		return addedLost
 	}
 	name := string(key)
-	j.keys[name] = entry{when: j.counter, noted: true}
+	j.keys[name] = entry{when: j.counter, noted: true, foreign: !note}
 	if len(j.order) > 2*len(j.keys)+1024 {
 		j.compact()
 	}
@@ -166,8 +167,9 @@ func (j *journal) latest() uint64 {
 	return j.counter
 }
 
-// forgetUntil takes out what was entered up to a count. When the keys are not
-// known any more it takes them for made good, if nothing was entered since.
+// forgetUntil takes out what another proxy has made good: all that only others
+// have noted, and what was entered up to a count. When the keys are not known
+// any more they count as made good if nothing was entered since.
 func (j *journal) forgetUntil(when uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -179,7 +181,7 @@ func (j *journal) forgetUntil(when uint64) {
 		return
 	}
 	for key, e := range j.keys {
-		if e.when <= when {
+		if e.foreign || e.when <= when {
 			delete(j.keys, key)
 			j.size -= int64(len(key)) + entrySize
 			j.count.Add(-1)

@@ -150,7 +150,7 @@ func (w *watcher) beat(held backend.Stored) error {
 // asked for a moment and another proxy is there: what that one does until the
 // next request has to be read first.
 func (w *worker) fallAsleep() {
-	if !w.p.recovery.alone() && w.loop.Now()-w.asked > int64(asleepAfter) && !w.frozen {
+	if !w.p.recovery.alone() && w.loop.Now()-max(w.asked, w.woken) > int64(asleepAfter) && !w.frozen {
 		w.asleep = true
 	}
 }
@@ -163,7 +163,6 @@ func (w *worker) wakeUp() {
 	}
 	w.waking = true
 	rc := w.p.recovery
-	rc.asked.Store(time.Now().UnixNano())
 	w.p.wg.Go(func() {
 		rc.readAllFacts()
 		rc.judge()
@@ -174,6 +173,6 @@ func (w *worker) wakeUp() {
 // awake goes on with the clients.
 func (w *worker) awake() {
 	w.asleep, w.waking = false, false
-	w.asked = w.loop.Now()
+	w.woken = w.loop.Now()
 	w.sessions.Each((*session).wake)
 }

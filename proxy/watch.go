@@ -95,7 +95,6 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 			j.forgetUntil(rec.mark())
 		}
 	}
-	rec.setMark(j.latest())
 	if f.record.lost && !rec.lostIsMine() {
 		if anew || rec.mergedToken() != f.token {
 			j.lose()
@@ -218,6 +217,7 @@ func (w *watcher) keep(server int32, f fact) error {
 		_, err := w.client.Store("add", missedKey(s.Name()), recordText(rec.generation.Load(), lost || size > recordMost, keys))
 		return err
 	}
+	defer func() { rec.setMark(j.latest()) }()
 	if rec.mergedToken() != f.token {
 		if rc.merge(server, w.at, f, false) {
 			if !s.Miss() {

@@ -66,7 +66,8 @@ type worker struct {
 	asked    int64 // when a client last asked for a key
 	asleep   bool  // clients wait until it is known what other proxies have done
 	waking   bool
-	frozen   bool // a binary upgrade is under way: nothing new is begun
+	woken    int64 // when they last went on
+	frozen   bool  // a binary upgrade is under way: nothing new is begun
 	draining bool
 	quiet    func() // called once when nothing is in flight
 	stats    counters
