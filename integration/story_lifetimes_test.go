@@ -17,14 +17,17 @@ type lifetime struct {
 	expires func(now int64) int64 // Unix time, -1 for never, 0 for at once
 }
 
+// shortLife is how many seconds the shortest of them last.
+const shortLife = 4
+
 func lifetimes() []lifetime {
 	plus := func(n int64) func(int64) int64 { return func(now int64) int64 { return now + n } }
 	fixed := func(n int64) func(int64) int64 { return func(int64) int64 { return n } }
 	const day = 24 * 3600
 	return []lifetime{
 		{"life:none", fixed(0), 1, false, fixed(-1)},
-		{"life:soon", fixed(5), 2, false, plus(5)},
-		{"life:soon-absolute", plus(5), 3, false, plus(5)},
+		{"life:soon", fixed(shortLife), 2, false, plus(shortLife)},
+		{"life:soon-absolute", plus(shortLife), 3, false, plus(shortLife)},
 		{"life:minutes", fixed(600), 4294967295, false, plus(600)},
 		{"life:30-days", fixed(30 * day), 5, false, plus(30 * day)},
 		{"life:more-than-30-days", plus(31 * day), 6, false, plus(31 * day)},
@@ -33,7 +36,7 @@ func lifetimes() []lifetime {
 		{"life:past", plus(-100), 9, false, fixed(0)},
 		{"life:past-by-relative", fixed(30*day + 1), 10, false, fixed(0)}, // in 1970
 		{"life:touched", fixed(900), 11, true, plus(900)},
-		{"life:touched-soon", fixed(5), 12, true, plus(5)},
+		{"life:touched-soon", fixed(shortLife), 12, true, plus(shortLife)},
 		{"life:touched-forever", fixed(0), 13, true, fixed(-1)},
 	}
 }
@@ -62,9 +65,9 @@ func storeLifetimes(t *testing.T, addr string) (known map[string]held, short map
 		if exp != 0 {
 			known[l.key] = held{flags: l.flags, exp: exp, value: value}
 		}
-		short[l.key] = exp >= 0 && exp <= now+5
+		short[l.key] = exp >= 0 && exp <= now+shortLife
 	}
-	return known, short, time.Unix(now+5, 0)
+	return known, short, time.Unix(now+shortLife, 0)
 }
 
 // checkLifetimes wants that a server holds what it should, now and when the

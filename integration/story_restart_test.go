@@ -93,11 +93,7 @@ func TestServerComesBackWithOldItemsUnderLoad(t *testing.T) {
 	reading := startReaders(t, s.Addr, 10, known)
 	owners := ownersRun{addr: s.Addr, clients: 60, keys: 4, before: 1000, after: 20}.
 		run(t, func() {
-			for round := range 4 {
-				away := s.primary()
-				if round%2 == 1 {
-					away = s.backup()
-				}
+			for _, away := range []*harness.Memcached{s.primary(), s.backup()} {
 				stopWarm(t, away)
 				startWarm(t, away)
 				awaitWhole(t, s.Magent)
