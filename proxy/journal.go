@@ -189,6 +189,22 @@ func (j *journal) forgetUntil(when uint64) {
 	}
 }
 
+// forgetForeign takes out what only others have noted.
+func (j *journal) forgetForeign() {
+	if j.empty() {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for key, e := range j.keys {
+		if e.foreign {
+			delete(j.keys, key)
+			j.size -= int64(len(key)) + entrySize
+			j.count.Add(-1)
+		}
+	}
+}
+
 // oldest returns up to n keys in the order in which they came first.
 func (j *journal) oldest(n int) []string {
 	j.mu.Lock()

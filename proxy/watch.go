@@ -202,8 +202,18 @@ func (w *watcher) keep(server int32, f fact) error {
 	s := rc.p.servers[server]
 	j := rc.p.journals[server]
 	rec := rc.record(server, w.at)
+	defer func() { rec.setMark(j.latest()) }()
 	if err := w.keepLifeOf(server, f); err != nil {
 		return err
+	}
+	if !rc.acts() {
+		// The active proxy replays it. Before this one serves a client it reads
+		// all of it once more.
+		if f.noted && f.record.generation > rec.generation.Load() {
+			rc.merge(server, w.at, fact{noted: true, record: missedRecord{generation: f.record.generation}}, false)
+		}
+		j.forgetForeign()
+		return nil
 	}
 	if !f.noted {
 		if j.empty() || s.Serves() {
@@ -217,7 +227,6 @@ func (w *watcher) keep(server int32, f fact) error {
 		_, err := w.client.Store("add", missedKey(s.Name()), recordText(rec.generation.Load(), lost || size > recordMost, keys))
 		return err
 	}
-	defer func() { rec.setMark(j.latest()) }()
 	if rec.mergedToken() != f.token {
 		if rc.merge(server, w.at, f, false) {
 			if !s.Miss() {
