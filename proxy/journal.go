@@ -141,9 +141,7 @@ func (j *journal) remove(key []byte, when uint64) {
 	if e, ok := j.keys[string(key)]; !ok || e.when != when {
 		return
 	}
-	delete(j.keys, string(key))
-	j.size -= int64(len(key)) + entrySize
-	j.count.Add(-1)
+	j.take(string(key))
 	if len(j.keys) == 0 {
 		j.order = nil
 	}
@@ -182,11 +180,26 @@ func (j *journal) forgetUntil(when uint64) {
 	}
 	for key, e := range j.keys {
 		if e.foreign || e.when <= when {
-			delete(j.keys, key)
-			j.size -= int64(len(key)) + entrySize
-			j.count.Add(-1)
+			j.take(key)
 		}
 	}
+}
+
+// drop takes out what was entered up to a count and is made good.
+func (j *journal) drop(when uint64, good func(key string) bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for key, e := range j.keys {
+		if e.when <= when && good(key) {
+			j.take(key)
+		}
+	}
+}
+
+func (j *journal) take(key string) {
+	delete(j.keys, key)
+	j.size -= int64(len(key)) + entrySize
+	j.count.Add(-1)
 }
 
 // forgetForeign takes out what only others have noted.
@@ -198,9 +211,7 @@ func (j *journal) forgetForeign() {
 	defer j.mu.Unlock()
 	for key, e := range j.keys {
 		if e.foreign {
-			delete(j.keys, key)
-			j.size -= int64(len(key)) + entrySize
-			j.count.Add(-1)
+			j.take(key)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
@@ -40,6 +41,7 @@ type Proxy struct {
 	flushes  flushes
 	journals []*journal // by index of the server
 	recovery *recovery
+	tokenIDs uint64 // of the first worker; see tokens
 	clients  *conntrack.Limit
 	started  time.Time
 	resetAt  atomic.Int64
@@ -85,6 +87,7 @@ func New(o Options, log zerolog.Logger) (*Proxy, error) {
 		p.journals = append(p.journals, newJournal(o.JournalKeys, o.JournalMemory))
 	}
 	p.recovery = newRecovery(p)
+	p.tokenIDs = rand.Uint64()
 	for i := range o.Threads {
 		w, err := newWorker(p, i)
 		if err != nil {

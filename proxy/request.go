@@ -55,6 +55,8 @@ type request struct {
 	lacking bool // its server may lack the key although the other one holds it
 	unsure  bool // counted among the session's gets that may be asked again after a miss
 	filled  bool // the key has been copied to its server
+	meta    bool // sent as a meta command, with the token
+	classic bool // no token is chosen for it
 	tries   uint8
 	copies  uint8  // how often its key was copied for it
 	at      int32  // the server that it runs on
@@ -68,6 +70,7 @@ type request struct {
 	expiry int64
 	number uint64 // token of cas, amount of incr and decr
 	result uint64 // what the primary answered to incr or decr
+	token  uint64 // chosen for the item that it makes, 0 for none
 	effect protocol.Op
 	data   []byte // key, then a value that is not large, with its line end
 	keyLen int
@@ -132,6 +135,12 @@ func (r *request) Answered(line []byte, kind protocol.Answer, number uint64) {
 	switch r.phase {
 	case atServer:
 		r.saw(len(line))
+		if r.meta {
+			if w.dropped(r, kind) {
+				return
+			}
+			line, kind = classicAnswer(line, kind)
+		}
 		if isGet(r.op) {
 			w.stats.serverErrors++
 			w.replyFailure(r, line)
@@ -140,6 +149,9 @@ func (r *request) Answered(line []byte, kind protocol.Answer, number uint64) {
 		}
 		w.confirmed(r, line, kind, number)
 	case mirroring:
+		if r.meta {
+			line, kind = classicAnswer(line, kind)
+		}
 		w.mirrored(r, kind, number)
 	case flushingAll:
 		w.flushed(r, kind == protocol.OK)

@@ -177,6 +177,7 @@ func (w *worker) runWrite(r *request) {
 // send puts the client's command on a connection.
 func (w *worker) send(c *backend.Conn, r *request) {
 	r.phase = atServer
+	w.chooseToken(c, r)
 	w.command(c, r, r.op)
 	w.crowd(r, c)
 }
@@ -186,6 +187,7 @@ func (w *worker) command(c *backend.Conn, r *request, op protocol.Op) {
 	if c.Asks(r.hash) {
 		c.CloseGroup() // the gets of this key came first
 	}
+	r.meta = r.token != 0 && c.Server.TakesTokens()
 	if op == protocol.OpSet {
 		c.Set(&r.Call)
 		return
@@ -197,7 +199,12 @@ func (w *worker) command(c *backend.Conn, r *request, op protocol.Op) {
 	switch op {
 	case protocol.OpAdd, protocol.OpReplace, protocol.OpAppend, protocol.OpPrepend, protocol.OpCas:
 		value := r.value()
-		b = protocol.AppendStorage(b, op, key, r.flags, r.expiry, len(value)-len(lineEnd), c.Server.ServerToken(r.number))
+		size, compare := len(value)-len(lineEnd), c.Server.ServerToken(r.number)
+		if r.meta {
+			b = r.metaSet(b, op, size, compare, false)
+		} else {
+			b = protocol.AppendStorage(b, op, key, r.flags, r.expiry, size, compare)
+		}
 		c.End(b)
 		if r.large != nil {
 			c.Link(value)
@@ -209,7 +216,12 @@ func (w *worker) command(c *backend.Conn, r *request, op protocol.Op) {
 	case protocol.OpDelete:
 		b = protocol.AppendDelete(b, key)
 	case protocol.OpIncr, protocol.OpDecr:
-		b = protocol.AppendArith(b, op, key, r.number)
+		if r.meta {
+			r.Kind = backend.Number
+			b = protocol.AppendMetaArith(b, key, op, r.number, r.token)
+		} else {
+			b = protocol.AppendArith(b, op, key, r.number)
+		}
 	case protocol.OpTouch:
 		b = protocol.AppendTouch(b, key, r.expiry)
 	case protocol.OpGat, protocol.OpGats:
@@ -223,8 +235,8 @@ func (w *worker) command(c *backend.Conn, r *request, op protocol.Op) {
 // SetHeader describes the request as a plain set (backend.Receiver).
 func (r *request) SetHeader(dst []byte, quiet bool) []byte {
 	size := len(r.value()) - len(lineEnd)
-	if quiet {
-		return protocol.AppendQuietSet(dst, r.key(), r.flags, r.expiry, size)
+	if quiet || r.meta {
+		return r.metaSet(dst, protocol.OpSet, size, 0, quiet)
 	}
 	return protocol.AppendStorage(dst, protocol.OpSet, r.key(), r.flags, r.expiry, size, 0)
 }

@@ -213,6 +213,9 @@ func (w *watcher) keep(server int32, f fact) error {
 			rc.merge(server, w.at, fact{noted: true, record: missedRecord{generation: f.record.generation}}, false)
 		}
 		j.forgetForeign()
+		if f.noted && !f.record.lost {
+			rc.forgetReplayed(server, w.at, f.record)
+		}
 		return nil
 	}
 	if !f.noted {
@@ -249,6 +252,24 @@ func (w *watcher) keep(server int32, f fact) error {
 		rec.renew(generation)
 	}
 	return err
+}
+
+// forgetReplayed takes out of a server's journal what this proxy has noted on a
+// twin long ago and what does not stand there any more: another proxy has made
+// it good.
+func (rc *recovery) forgetReplayed(server, at int32, held missedRecord) {
+	j := rc.p.journals[server]
+	if j.empty() {
+		return
+	}
+	noted := map[string]bool{}
+	for _, key := range held.keys {
+		noted[string(key)] = true
+	}
+	j.drop(rc.record(server, at).mark(), func(key string) bool {
+		primary, backup := rc.p.pools.find([]byte(key))
+		return (primary == at || backup == at) && !noted[key]
+	})
 }
 
 // keepLifeOf tells which life of a server holds what it should.

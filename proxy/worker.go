@@ -43,6 +43,7 @@ type worker struct {
 	request   protocol.Request // being parsed
 	line      []byte           // an answer being made
 
+	tokens  tokens
 	writes  int           // in flight, until mirrored
 	pausing bool          // a flush_all lets writes end
 	delayed []engine.Task // writes and copies held back by it
@@ -86,6 +87,7 @@ func newWorker(p *Proxy, index int) (*worker, error) {
 	w.notes = make([]notes, len(p.servers)*len(p.servers))
 	w.asked = math.MinInt64 / 2
 	w.asleep = p.pools.backup != nil
+	w.tokens = newTokens(p.tokenIDs+uint64(index), time.Now().UnixNano()-loop.Now())
 	w.looks.known = map[string]bool{}
 	w.looks.timer.Func = w.lookNow
 	w.sweep.Func = w.sweepIdle

@@ -1,0 +1,315 @@
+package proxy
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// A plain journal, to compare the real one with.
+type plainJournal struct {
+	most     int
+	mostSize int64
+	entries  []plainEntry // in the order in which they came first
+	counter  uint64
+	overflow bool
+}
+
+type plainEntry struct {
+	key     string
+	when    uint64
+	foreign bool
+}
+
+func (p *plainJournal) at(key string) int {
+	return slices.IndexFunc(p.entries, func(e plainEntry) bool { return e.key == key })
+}
+
+func (p *plainJournal) size() (n int64) {
+	for _, e := range p.entries {
+		n += int64(len(e.key)) + entrySize
+	}
+	return n
+}
+
+func (p *plainJournal) enter(key string, foreign bool) added {
+	p.counter++
+	if p.overflow {
+		return addedLost
+	}
+	if i := p.at(key); i >= 0 {
+		e := &p.entries[i]
+		fresh := e.foreign && !foreign
+		e.when, e.foreign = p.counter, e.foreign && foreign
+		if fresh {
+			return addedFresh
+		}
+		return addedKnown
+	}
+	if len(p.entries) == p.most || p.size()+int64(len(key))+entrySize > p.mostSize {
+		p.entries, p.overflow = nil, true
+		return addedLost
+	}
+	p.entries = append(p.entries, plainEntry{key, p.counter, foreign})
+	if foreign {
+		return addedKnown
+	}
+	return addedFresh
+}
+
+func (p *plainJournal) keys(n int) (keys []string) {
+	for _, e := range p.entries[:min(n, len(p.entries))] {
+		keys = append(keys, e.key)
+	}
+	return keys
+}
+
+// Whatever comes, goes and comes again: the journal holds each key once, the
+// oldest first, until there are too many.
+//
+// promise: C6, R2
+func TestJournalIsAList(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		most := rapid.IntRange(1, 8).Draw(t, "most")
+		mostSize := int64(rapid.IntRange(1, 9).Draw(t, "size")) * (entrySize + 3)
+		j := newJournal(most, mostSize)
+		model := &plainJournal{most: most, mostSize: mostSize}
+		key := rapid.SampledFrom([]string{"a", "bb", "ccc", "dddd", "eeeee", "f", "gg", "hhh"})
+		var removable []plainEntry // of now and of earlier
+		t.Repeat(map[string]func(*rapid.T){
+			"add": func(t *rapid.T) {
+				k := key.Draw(t, "key")
+				if got, want := j.add([]byte(k)), model.enter(k, false); got != want {
+					t.Fatalf("add: %d, want %d", got, want)
+				}
+			},
+			"addNoted": func(t *rapid.T) {
+				k := key.Draw(t, "key")
+				if got, want := j.addNoted([]byte(k)), model.enter(k, true); got != want {
+					t.Fatalf("addNoted: %d, want %d", got, want)
+				}
+			},
+			"remove": func(t *rapid.T) {
+				removable = append(removable, model.entries...)
+				if len(removable) == 0 {
+					t.Skip("nothing was ever entered")
+				}
+				e := rapid.SampledFrom(removable).Draw(t, "entry")
+				j.remove([]byte(e.key), e.when)
+				if i := model.at(e.key); i >= 0 && model.entries[i].when == e.when {
+					model.entries = slices.Delete(model.entries, i, i+1)
+				}
+			},
+			"forgetUntil": func(t *rapid.T) {
+				when := rapid.Uint64Range(0, model.counter+1).Draw(t, "when")
+				j.forgetUntil(when)
+				if model.overflow {
+					model.overflow = model.counter > when
+					return
+				}
+				model.entries = slices.DeleteFunc(model.entries, func(e plainEntry) bool { return e.foreign || e.when <= when })
+			},
+			"forgetForeign": func(*rapid.T) {
+				j.forgetForeign()
+				model.entries = slices.DeleteFunc(model.entries, func(e plainEntry) bool { return e.foreign })
+			},
+			"drop": func(t *rapid.T) {
+				when := rapid.Uint64Range(0, model.counter+1).Draw(t, "when")
+				good := rapid.SampledFrom([]string{"a", "gg", "hhh"}).Draw(t, "good")
+				j.drop(when, func(key string) bool { return key >= good })
+				model.entries = slices.DeleteFunc(model.entries, func(e plainEntry) bool { return e.when <= when && e.key >= good })
+			},
+			"lose": func(*rapid.T) {
+				j.lose()
+				model.counter++
+				model.entries, model.overflow = nil, true
+			},
+			"clear": func(*rapid.T) {
+				j.clear()
+				model.entries, model.overflow = nil, false
+			},
+			"oldest": func(t *rapid.T) {
+				n := rapid.IntRange(0, 4).Draw(t, "n")
+				if got := j.oldest(n); !slices.Equal(got, model.keys(n)) {
+					t.Fatalf("oldest(%d): %q, want %q", n, got, model.keys(n))
+				}
+			},
+			"": func(t *rapid.T) {
+				keys, overflow := j.all()
+				if !slices.Equal(keys, model.keys(len(model.entries))) || overflow != model.overflow {
+					t.Fatalf("all: %q, %v; want %q, %v", keys, overflow, model.keys(len(model.entries)), model.overflow)
+				}
+				if j.lost() != model.overflow || j.length() != len(model.entries) || j.latest() != model.counter ||
+					j.empty() != (len(model.entries) == 0 && !model.overflow) {
+					t.Fatalf("lost %v, length %d, latest %d, empty %v; want %+v", j.lost(), j.length(), j.latest(), j.empty(), model)
+				}
+				if j.size != model.size() {
+					t.Fatalf("size %d, want %d", j.size, model.size())
+				}
+				for _, k := range []string{"a", "bb", "ccc", "dddd", "eeeee", "f", "gg", "hhh"} {
+					when, missed := j.find([]byte(k))
+					if i := model.at(k); missed != (i >= 0 || model.overflow) || i >= 0 && when != model.entries[i].when {
+						t.Fatalf("find(%q): %d, %v; want %+v", k, when, missed, model)
+					}
+				}
+			},
+		})
+	})
+}
+
+// A key that was written again while it was copied stays in the journal: what
+// was copied may be old.
+//
+// promise: C6
+func TestAKeyThatComesAgainStays(t *testing.T) {
+	j := newJournal(10, 1<<20)
+	j.add([]byte("k"))
+	begun, _ := j.find([]byte("k"))
+	j.add([]byte("k"))
+	j.remove([]byte("k"), begun)
+	again, missed := j.find([]byte("k"))
+	if !missed || j.empty() {
+		t.Fatal("the second write is forgotten")
+	}
+	j.remove([]byte("k"), again)
+	if _, missed := j.find([]byte("k")); missed || !j.empty() {
+		t.Error("the key stays when it has been made good")
+	}
+}
+
+// What another proxy has noted is told to others once this one misses it too:
+// the note of the other one may be taken back.
+//
+// promise: C6
+func TestWhatOthersHaveNoted(t *testing.T) {
+	j := newJournal(10, 1<<20)
+	for i, c := range []struct {
+		enter func([]byte) added
+		want  added
+	}{{j.addNoted, addedKnown}, {j.addNoted, addedKnown}, {j.add, addedFresh}, {j.add, addedKnown}, {j.addNoted, addedKnown}, {j.add, addedKnown}} {
+		if got := c.enter([]byte("k")); got != c.want {
+			t.Errorf("entered the %d. time: %d, want %d", i+1, got, c.want)
+		}
+	}
+	// The other proxy has made good what it has noted, not what this one has missed since.
+	j.addNoted([]byte("theirs"))
+	mark := j.latest()
+	j.add([]byte("late"))
+	j.addNoted([]byte("late theirs"))
+	j.forgetUntil(mark)
+	if keys, _ := j.all(); !slices.Equal(keys, []string{"late"}) {
+		t.Errorf("left %q, want what this proxy has missed since", keys)
+	}
+	// The same when no key is known any more.
+	j.lose()
+	j.forgetUntil(j.latest() - 1)
+	if !j.lost() {
+		t.Error("a loss that came later is forgotten")
+	}
+	j.forgetUntil(j.latest())
+	if j.lost() || !j.empty() {
+		t.Error("a loss that was made good stays")
+	}
+}
+
+// A journal that is full keeps no keys and holds them all, until its server was
+// emptied.
+//
+// promise: C6, R2
+func TestAFullJournalHoldsEveryKey(t *testing.T) {
+	for name, j := range map[string]*journal{
+		"keys":  newJournal(100, 1<<20),
+		"bytes": newJournal(1<<20, 100*(entrySize+3)),
+	} {
+		for i := range 100 {
+			if got := j.add(fmt.Appendf(nil, "k%02d", i)); got != addedFresh {
+				t.Fatalf("%s: key %d: %d", name, i, got)
+			}
+		}
+		if j.lost() || j.length() != 100 {
+			t.Fatalf("%s: lost %v with %d keys", name, j.lost(), j.length())
+		}
+		if got := j.add([]byte("k01")); got != addedKnown {
+			t.Fatalf("%s: a key that is there needs room: %d", name, got)
+		}
+		if got := j.add([]byte("one")); got != addedLost {
+			t.Fatalf("%s: one key too many: %d", name, got)
+		}
+		if _, missed := j.find([]byte("never written")); !missed || !j.lost() || j.empty() {
+			t.Errorf("%s: missed %v, lost %v, empty %v", name, missed, j.lost(), j.empty())
+		}
+		if j.length() != 0 || j.size != 0 || len(j.order) != 0 {
+			t.Errorf("%s: it keeps %d keys, %d bytes, %d places", name, j.length(), j.size, len(j.order))
+		}
+		j.remove([]byte("k01"), j.latest())
+		if !j.lost() {
+			t.Errorf("%s: one copied key made the server whole", name)
+		}
+		j.clear()
+		if _, missed := j.find([]byte("k01")); missed || !j.empty() || j.add([]byte("k01")) != addedFresh {
+			t.Errorf("%s: it is not as new after the flush", name)
+		}
+	}
+}
+
+// Keys that come and go while an older one cannot be copied take no room.
+//
+// promise: R2
+func TestAJournalDoesNotGrowWithItsWrites(t *testing.T) {
+	j := newJournal(1000, 1<<20)
+	j.add([]byte("stays"))
+	for range 8000 {
+		j.add([]byte("comes and goes"))
+		when, _ := j.find([]byte("comes and goes"))
+		j.remove([]byte("comes and goes"), when)
+	}
+	j.add([]byte("comes and goes"))
+	if n := len(j.order); n > 5000 {
+		t.Errorf("%d places for 2 keys", n)
+	}
+	if keys, _ := j.all(); !slices.Equal(keys, []string{"stays", "comes and goes"}) {
+		t.Errorf("%d keys, want each once", len(keys))
+	}
+}
+
+// All loops enter keys while the recovery takes them out.
+//
+// promise: C6
+func TestJournalIsShared(t *testing.T) {
+	const writers, keys = 4, 500
+	j := newJournal(1<<20, 1<<30)
+	var loops sync.WaitGroup
+	for w := range writers {
+		loops.Go(func() {
+			for i := range keys {
+				j.add(fmt.Appendf(nil, "key%d", i))
+				j.add(fmt.Appendf(nil, "key%d of %d", i, w))
+				j.find([]byte("key0"))
+			}
+		})
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		loops.Wait()
+	}()
+	seen := map[string]bool{}
+	for over := false; !over || !j.empty(); {
+		select {
+		case <-ended:
+			over = true
+		default:
+		}
+		for _, key := range j.oldest(50) {
+			seen[key] = true
+			when, _ := j.find([]byte(key))
+			j.remove([]byte(key), when)
+		}
+	}
+	if want := keys + writers*keys; len(seen) != want || j.length() != 0 || j.size != 0 {
+		t.Errorf("%d keys were taken out, want %d; %d keys, %d bytes are left", len(seen), want, j.length(), j.size)
+	}
+}

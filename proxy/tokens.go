@@ -1,0 +1,130 @@
+package proxy
+
+import (
+	"magent/backend"
+	"magent/proxy/protocol"
+)
+
+// Where both servers of a key take cas tokens, each write brings one of its own:
+// then both hold the same item under the same token, and what a client got from
+// one server holds on the other. Such a write travels as a meta command, and its
+// answer is turned back into that of the classic one. Where a server takes none,
+// it chooses tokens itself, and they hold on this server alone (see
+// backend.Server.ClientToken).
+
+// tokens makes the tokens of one worker. No two of them are alike, nor are
+// those of two workers or two proxies: below backend.ChosenToken stands the time
+// in ticks, then the number of the worker.
+type tokens struct {
+	id   uint64
+	zero int64  // Unix nanoseconds of the loop's clock at its 0
+	last uint64 // tick of the last token
+}
+
+const (
+	tokenIDBits = 13
+	tokenTick   = 12         // bits: a tick has 4096 nanoseconds, and 49 bits of them last 73 years
+	tokenEpoch  = 1735689600 // Unix seconds; the year 2025 begins
+)
+
+func newTokens(id uint64, zero int64) tokens {
+	return tokens{id: id & (1<<tokenIDBits - 1), zero: zero - tokenEpoch*1e9}
+}
+
+// next returns a token for the time by the loop's clock. When they are asked
+// for faster than the time goes, it runs ahead.
+func (t *tokens) next(now int64) uint64 {
+	t.last = max(t.last+1, uint64(max(t.zero+now, 0))>>tokenTick)
+	return backend.ChosenToken | (t.last<<tokenIDBits|t.id)&(backend.ChosenToken-1)
+}
+
+// chooseToken gives a write that is about to be sent to a server its token. One
+// that runs again keeps it.
+func (w *worker) chooseToken(c *backend.Conn, r *request) {
+	if !w.wantsToken(c.Server, r) {
+		r.token = 0
+		return
+	}
+	if r.token == 0 {
+		r.token = w.tokens.next(w.loop.Now())
+	}
+}
+
+func (w *worker) wantsToken(s *backend.Server, r *request) bool {
+	if r.backup < 0 || !w.p.servers[r.primary].TakesTokens() || !w.p.servers[r.backup].TakesTokens() || r.classic {
+		return false
+	}
+	switch r.op {
+	case protocol.OpSet, protocol.OpIncr, protocol.OpDecr:
+		return true
+	case protocol.OpAdd, protocol.OpReplace, protocol.OpAppend, protocol.OpPrepend, protocol.OpCas:
+		// A meta command for too large a value drops the old item. A classic one
+		// keeps it.
+		return s.HasRoomFor(len(r.value()))
+	}
+	return false
+}
+
+// metaSet writes the line of a storage request as a meta command.
+func (r *request) metaSet(dst []byte, op protocol.Op, size int, compare uint64, quiet bool) []byte {
+	set := protocol.MetaSet{Op: op, Flags: r.flags, Expiry: r.expiry, Size: size, Compare: compare, Quiet: quiet}
+	if r.meta {
+		set.Token = r.token
+	}
+	return protocol.AppendMetaSet(dst, r.key(), &set)
+}
+
+var (
+	storedLine    = []byte("STORED")
+	notStoredLine = []byte("NOT_STORED")
+	existsLine    = []byte("EXISTS")
+	notFoundLine  = []byte("NOT_FOUND")
+)
+
+// classicAnswer is what the classic command would have been answered. Numbers
+// and errors are the same in both.
+func classicAnswer(line []byte, kind protocol.Answer) ([]byte, protocol.Answer) {
+	switch kind {
+	case protocol.Done, protocol.Stored:
+		return storedLine, protocol.Stored
+	case protocol.NotStored:
+		return notStoredLine, kind
+	case protocol.Exists:
+		return existsLine, kind
+	case protocol.NotFound:
+		return notFoundLine, kind
+	}
+	return line, kind
+}
+
+// dropped sees to a meta command that failed for want of memory. Unlike a
+// classic one it has dropped the old item, whatever the operation: what the
+// other server still holds is put back, and the classic command runs behind
+// that. It returns false when there is nothing to put back.
+func (w *worker) dropped(r *request, kind protocol.Answer) bool {
+	switch r.op {
+	case protocol.OpAdd, protocol.OpReplace, protocol.OpAppend, protocol.OpPrepend, protocol.OpCas:
+	default:
+		return false
+	}
+	if kind != protocol.ServerError {
+		return false
+	}
+	at, other := r.primary, r.backup
+	if r.onTwin {
+		at, other = other, at
+	}
+	from, ok := w.source(r.key(), other)
+	if !ok || from == nowhere {
+		return false
+	}
+	r.classic, r.meta = true, false
+	w.startCopy(r.key(), r.hash, from, at, false, r, nil)
+	return true
+}
+
+// ownToken tells whether a server is to hold a copy under the token that the item
+// has where it comes from.
+func (c *keyCopy) ownToken(target *backend.Server) bool {
+	return backend.IsChosen(c.item.CAS) && target.TakesTokens()
+}
