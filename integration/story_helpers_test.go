@@ -306,6 +306,15 @@ func awaitSame(t *testing.T, within time.Duration, primaries, backups []*harness
 	return a
 }
 
+// answered waits until the last commands of all owners have been carried out,
+// also those without an answer, and checks what they have led to.
+func answered(t *testing.T, owners []*owner) {
+	t.Helper()
+	for _, o := range owners {
+		must(t, o.final(o.writer))
+	}
+}
+
 // storedItems returns how many items a server has stored since its start.
 func storedItems(s *harness.Memcached) int64 { return s.Stat("total_items") }
 

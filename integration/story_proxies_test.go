@@ -94,6 +94,7 @@ func TestSeedStoryWithTwoProxies(t *testing.T) {
 					awaitWhole(t, s.Magent)
 					awaitWhole(t, other)
 				})
+			answered(t, owners)
 			for _, r := range reading {
 				r.wasRight(t)
 			}

@@ -99,6 +99,7 @@ func TestServerComesBackWithOldItemsUnderLoad(t *testing.T) {
 				awaitWhole(t, s.Magent)
 			}
 		})
+	answered(t, owners)
 	reading.wasRight(t)
 	expectHeld(t, s.awaitSame(t, 10*time.Second), known)
 	finally(t, owners, s.primary())

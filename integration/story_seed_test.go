@@ -31,6 +31,7 @@ func TestSeedStory(t *testing.T) {
 					dead.Restart()
 					awaitWhole(t, s.Magent)
 				})
+			answered(t, owners)
 			reading.wasRight(t)
 			all := s.awaitSame(t, 10*time.Second)
 			expectHeld(t, all, known)
@@ -58,6 +59,7 @@ func TestServersDieInTurn(t *testing.T) {
 				}
 			}
 		})
+	answered(t, owners)
 	reading.wasRight(t)
 	expectHeldNear(t, s.awaitSame(t, 10*time.Second), known, 2+4)
 	finally(t, owners, s.primary())
@@ -105,6 +107,7 @@ func TestPartitionStory(t *testing.T) {
 					s.links[cut].Heal()
 					awaitWhole(t, s.Magent)
 				})
+			answered(t, owners)
 			reading.wasRight(t)
 			expectHeld(t, s.awaitSame(t, 10*time.Second), known)
 			finally(t, owners, s.primary())
@@ -276,6 +279,7 @@ func TestSeedStoryInCrossedPools(t *testing.T) {
 				awaitWhole(t, s.Magent)
 			}
 		})
+	answered(t, owners)
 	reading.wasRight(t)
 	all := awaitSame(t, 10*time.Second, []*harness.Memcached{a}, []*harness.Memcached{b})
 	expectHeld(t, all, known)
