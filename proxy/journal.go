@@ -22,6 +22,7 @@ type journal struct {
 	size     int64
 	counter  uint64
 	overflow bool
+	foreign  bool // the overflow is another proxy's
 }
 
 // entry is one key that was missed.
@@ -72,7 +73,7 @@ func (j *journal) enter(key []byte, note bool) added {
 	size := int64(len(key)) + entrySize
 	if len(j.keys) >= j.most || j.size+size > j.mostSize {
 		j.forget()
-		j.overflow = true
+		j.overflow, j.foreign = true, false
 		j.count.Store(1)
 		return addedLost
 	}
@@ -91,10 +92,16 @@ func (j *journal) enter(key []byte, note bool) added {
 }
 
 // lose notes that everything may have been missed.
-func (j *journal) lose() {
+func (j *journal) lose() { j.loseAll(false) }
+
+// loseNoted notes that another proxy has noted so.
+func (j *journal) loseNoted() { j.loseAll(true) }
+
+func (j *journal) loseAll(foreign bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.counter++
+	j.foreign = foreign && (!j.overflow || j.foreign)
 	j.forget()
 	j.overflow = true
 	j.count.Store(1)
@@ -185,10 +192,15 @@ func (j *journal) forgetUntil(when uint64) {
 	}
 }
 
-// drop takes out what was entered up to a count and is made good.
-func (j *journal) drop(when uint64, good func(key string) bool) {
+// drop takes out what was entered up to a count and is made good. all says
+// that keys that are not known any more are, too.
+func (j *journal) drop(when uint64, all bool, good func(key string) bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.overflow && all && j.counter <= when {
+		j.overflow = false
+		j.count.Store(0)
+	}
 	for key, e := range j.keys {
 		if e.when <= when && good(key) {
 			j.take(key)
@@ -209,6 +221,10 @@ func (j *journal) forgetForeign() {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.overflow && j.foreign {
+		j.overflow = false
+		j.count.Store(0)
+	}
 	for key, e := range j.keys {
 		if e.foreign {
 			j.take(key)

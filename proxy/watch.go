@@ -97,7 +97,7 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 	}
 	if f.record.lost && !rec.lostIsMine() {
 		if anew || rec.mergedToken() != f.token {
-			j.lose()
+			j.loseNoted()
 			news = true
 		}
 	}
@@ -266,7 +266,7 @@ func (rc *recovery) forgetReplayed(server, at int32, held missedRecord) {
 	for _, key := range held.keys {
 		noted[string(key)] = true
 	}
-	j.drop(rc.record(server, at).mark(), func(key string) bool {
+	j.drop(rc.record(server, at).mark(), len(rc.twins[server]) == 1, func(key string) bool {
 		primary, backup := rc.p.pools.find([]byte(key))
 		return (primary == at || backup == at) && !noted[key]
 	})
