@@ -28,6 +28,8 @@ func (c *Conn) consume(in []byte, generation int) bool {
 			n, ok = c.value(in)
 		case call.Kind == Item && in[0] == 'V':
 			n, ok = c.item(in)
+		case call.Kind == Number && in[0] == 'V':
+			n, ok = c.number(in)
 		default:
 			n, ok = c.line(in)
 		}
@@ -72,6 +74,31 @@ func (c *Conn) item(in []byte) (n int, ok bool) {
 	}
 	c.header = protocol.ValueHeader{Key: c.head.Key, Flags: it.Flags, Size: it.Size, CAS: it.CAS, HasCAS: true, TTL: it.TTL, Len: it.Len}
 	return c.block(in)
+}
+
+// number takes the answer to a meta arithmetic command.
+func (c *Conn) number(in []byte) (n int, ok bool) {
+	var it protocol.Item
+	switch protocol.ParseItem(in, &it) {
+	case protocol.Incomplete:
+		return 0, true
+	case protocol.Malformed:
+		c.fail(ErrProtocol)
+		return 0, false
+	}
+	line, n, kind, number := protocol.ParseLine(in[it.Len:])
+	if n == 0 && len(in)-it.Len < it.Size+len("\r\n") {
+		return 0, true
+	}
+	if kind != protocol.Number || len(line) != it.Size || n != it.Size+len("\r\n") {
+		c.fail(ErrProtocol)
+		return 0, false
+	}
+	generation := c.generation
+	call := c.head
+	c.pop()
+	call.Owner.Answered(line, kind, number)
+	return it.Len + n, c.generation == generation
 }
 
 // block takes a header and its value once they are whole.
@@ -160,7 +187,7 @@ func (c *Conn) line(in []byte) (n int, ok bool) {
 		}
 		last = call.last
 		c.pop()
-		if call.Kind != Line && kind == protocol.End {
+		if kind == protocol.End {
 			call.Owner.Missed()
 		} else {
 			call.Owner.Answered(line, kind, number)
@@ -178,13 +205,13 @@ func (c *Call) understands(kind protocol.Answer) bool {
 	case protocol.Error, protocol.ClientError, protocol.ServerError:
 		return true
 	case protocol.End:
-		return c.Kind != Line
+		return c.Kind == Value || c.Kind == Item
 	case protocol.Done:
 		if c.Kind == Item {
 			return true
 		}
 	}
-	return c.Kind == Line && c.Answers.Has(kind)
+	return (c.Kind == Line || c.Kind == Number) && c.Answers.Has(kind)
 }
 
 // groupEnd takes the line behind the last value of a group.

@@ -7,9 +7,10 @@ type Kind uint8
 
 // The kinds of calls.
 const (
-	Line  Kind = iota // one line
-	Value             // a VALUE block or nothing; END closes the group
-	Item              // what a meta get of one key answers: Found is told its header as that of a value, Answered a line
+	Line   Kind = iota // one line
+	Value              // a VALUE block or nothing; END closes the group
+	Number             // a line, or what a meta arithmetic command answers: Answered is told the number as the line
+	Item               // what a meta get of one key answers: Found is told its header as that of a value, Answered a line
 )
 
 // Call is one request on its way to a server and back. Its owner embeds it;

@@ -110,8 +110,10 @@ func (c *Client) Ask(format string, args ...any) (string, error) {
 }
 
 // Stats asks for memcached's general statistics.
-func (c *Client) Stats() (map[string]string, error) {
-	if err := c.Send("stats\r\n"); err != nil {
+func (c *Client) Stats() (map[string]string, error) { return c.stats("stats") }
+
+func (c *Client) stats(command string) (map[string]string, error) {
+	if err := c.Send(command + "\r\n"); err != nil {
 		return nil, err
 	}
 	stats := map[string]string{}
@@ -125,7 +127,7 @@ func (c *Client) Stats() (map[string]string, error) {
 		}
 		words := strings.SplitN(string(line), " ", 3)
 		if len(words) < 2 || words[0] != "STAT" {
-			return nil, fmt.Errorf("%w: it answered %.60q to stats", ErrProtocol, line)
+			return nil, fmt.Errorf("%w: it answered %.60q to %s", ErrProtocol, line, command)
 		}
 		if len(words) == 3 {
 			stats[words[1]] = words[2]

@@ -99,21 +99,28 @@ func (s *Server) setLife(l Life) {
 	s.greeting.Store(&greeting)
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(s.Name() + " " + text))
-	s.tag.Store(h.Sum64()>>49<<tokenBits | 1<<tokenBits)
+	s.tag.Store(h.Sum64()>>50<<tokenBits | 1<<tokenBits)
 }
 
 // A cas token that a client gets carries a mark of the server and life that it
-// comes from, above the bits that memcached counts up.
+// comes from, above the bits that memcached counts up. A token that the proxy
+// chose itself needs none: both servers of the key hold it.
 const (
 	tokenBits = 48
 	tokenMask = 1<<tokenBits - 1
+	// ChosenToken is set in the tokens that the proxy chooses, and in no other.
+	// Clients read tokens as signed numbers, so the bit above stays free.
+	ChosenToken = 1 << 62
 	// noToken is a token that no item has.
 	noToken = 1<<64 - 1
 )
 
+// IsChosen tells whether the proxy chose a token.
+func IsChosen(token uint64) bool { return token>>62 == 1 }
+
 // ClientToken is the token that a client is told for an item's own.
 func (s *Server) ClientToken(token uint64) uint64 {
-	if tag := s.tag.Load(); tag != 0 {
+	if tag := s.tag.Load(); tag != 0 && !IsChosen(token) {
 		return tag | token&tokenMask
 	}
 	return token
@@ -123,7 +130,7 @@ func (s *Server) ClientToken(token uint64) uint64 {
 // came from elsewhere is replaced by one that no item has.
 func (s *Server) ServerToken(token uint64) uint64 {
 	tag := s.tag.Load()
-	if tag == 0 {
+	if tag == 0 || IsChosen(token) {
 		return token
 	}
 	if token&^tokenMask != tag {

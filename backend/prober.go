@@ -185,6 +185,9 @@ func (p *Prober) restore(ctx context.Context, client *Client, word uint64) (done
 		if err != nil {
 			return false, err
 		}
+		if err := s.askTokens(client); err != nil {
+			return false, err
+		}
 		v = p.Recovery.Returning(ctx, s, Return{Life: f.life, Empty: f.items <= int64(len(held)), Known: string(held[LifeKey].Value) == f.life.String()})
 	}
 	if v.Wait != "" {

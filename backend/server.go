@@ -3,6 +3,7 @@ package backend
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -45,6 +46,8 @@ type Server struct {
 	drains   drains          // abandoned connections that may still be worked off
 	answered atomic.Int64    // when the prober last got an answer since it went down, Unix nanoseconds
 	modern   atomic.Bool     // its version has quiet meta sets
+	tokens   atomic.Bool     // it takes cas tokens that are chosen for it
+	itemMax  atomic.Int64    // bytes of its largest item, while it takes tokens
 	noRuns   atomic.Bool     // a set in a run failed
 	failures atomic.Int32    // unanswered reads in a row
 	since    atomic.Int64    // when it went out, Unix nanoseconds
@@ -119,9 +122,14 @@ func (s *Server) Version() string {
 // setVersion notes what the server told.
 func (s *Server) setVersion(version string) {
 	s.version.Store(&version)
-	var major, minor, patch int
-	_, err := fmt.Sscanf(version, "%d.%d.%d", &major, &minor, &patch)
-	s.modern.Store(err == nil && (major > 1 || minor > 6 || minor == 6 && patch >= 14))
+	s.modern.Store(s.since16(14))
+}
+
+// since16 tells whether the server is memcached 1.6.<patch> or later.
+func (s *Server) since16(patch int) bool {
+	var v [3]int
+	_, err := fmt.Sscanf(s.Version(), "%d.%d.%d", &v[0], &v[1], &v[2])
+	return err == nil && slices.Compare(v[:], []int{1, 6, patch}) >= 0
 }
 
 // takesRuns tells whether sets may be sent in runs; see run.

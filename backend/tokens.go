@@ -1,0 +1,35 @@
+package backend
+
+import (
+	"errors"
+	"strconv"
+)
+
+// itemOverhead is more than memcached needs for an item besides its value: 56
+// bytes of header and token, a key of 250, client flags and ends.
+const itemOverhead = 512
+
+// TakesTokens tells whether the server stores cas tokens that are chosen for it
+// (flag E of the meta commands, memcached 1.6.27 and later).
+func (s *Server) TakesTokens() bool { return s.tokens.Load() }
+
+// HasRoomFor tells whether a value of so many bytes surely is no larger than the
+// server takes.
+func (s *Server) HasRoomFor(size int) bool { return int64(size)+itemOverhead <= s.itemMax.Load() }
+
+// askTokens notes whether the server takes tokens.
+func (s *Server) askTokens(c *Client) error {
+	takes, largest := false, int64(0)
+	if s.since16(27) {
+		settings, err := c.stats("stats settings")
+		if err != nil && !errors.Is(err, ErrProtocol) {
+			return err
+		}
+		// With -C it keeps no tokens at all.
+		takes = settings["cas_enabled"] == "yes"
+		largest, _ = strconv.ParseInt(settings["item_size_max"], 10, 64)
+	}
+	s.itemMax.Store(largest)
+	s.tokens.Store(takes)
+	return nil
+}
