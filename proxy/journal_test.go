@@ -16,6 +16,7 @@ type plainJournal struct {
 	entries  []plainEntry // in the order in which they came first
 	counter  uint64
 	overflow bool
+	own      bool // the overflow may hold what this proxy has missed
 }
 
 type plainEntry struct {
@@ -38,6 +39,7 @@ func (p *plainJournal) size() (n int64) {
 func (p *plainJournal) enter(key string, foreign bool) added {
 	p.counter++
 	if p.overflow {
+		p.own = p.own || !foreign
 		return addedLost
 	}
 	if i := p.at(key); i >= 0 {
@@ -50,7 +52,7 @@ func (p *plainJournal) enter(key string, foreign bool) added {
 		return addedKnown
 	}
 	if len(p.entries) == p.most || p.size()+int64(len(key))+entrySize > p.mostSize {
-		p.entries, p.overflow = nil, true
+		p.entries, p.overflow, p.own = nil, true, true
 		return addedLost
 	}
 	p.entries = append(p.entries, plainEntry{key, p.counter, foreign})
@@ -58,6 +60,12 @@ func (p *plainJournal) enter(key string, foreign bool) added {
 		return addedKnown
 	}
 	return addedFresh
+}
+
+func (p *plainJournal) lose(foreign bool) {
+	p.counter++
+	p.own = p.own && p.overflow || !foreign || slices.ContainsFunc(p.entries, func(e plainEntry) bool { return !e.foreign })
+	p.entries, p.overflow = nil, true
 }
 
 func (p *plainJournal) keys(n int) (keys []string) {
@@ -114,18 +122,24 @@ func TestJournalIsAList(t *testing.T) {
 			},
 			"forgetForeign": func(*rapid.T) {
 				j.forgetForeign()
+				model.overflow = model.overflow && model.own
 				model.entries = slices.DeleteFunc(model.entries, func(e plainEntry) bool { return e.foreign })
 			},
 			"drop": func(t *rapid.T) {
 				when := rapid.Uint64Range(0, model.counter+1).Draw(t, "when")
 				good := rapid.SampledFrom([]string{"a", "gg", "hhh"}).Draw(t, "good")
-				j.drop(when, func(key string) bool { return key >= good })
+				all := rapid.Bool().Draw(t, "all")
+				j.drop(when, all, func(key string) bool { return key >= good })
+				model.overflow = model.overflow && !(all && model.counter <= when)
 				model.entries = slices.DeleteFunc(model.entries, func(e plainEntry) bool { return e.when <= when && e.key >= good })
 			},
 			"lose": func(*rapid.T) {
 				j.lose()
-				model.counter++
-				model.entries, model.overflow = nil, true
+				model.lose(false)
+			},
+			"loseNoted": func(*rapid.T) {
+				j.loseNoted()
+				model.lose(true)
 			},
 			"clear": func(*rapid.T) {
 				j.clear()
@@ -212,6 +226,32 @@ func TestWhatOthersHaveNoted(t *testing.T) {
 	j.forgetUntil(j.latest())
 	if j.lost() || !j.empty() {
 		t.Error("a loss that was made good stays")
+	}
+}
+
+// What this proxy has missed itself stays when it forgets what others have
+// noted, also when that was a loss of all keys, before or after.
+//
+// promise: C6
+func TestOwnKeysOutliveTheLossOfOthers(t *testing.T) {
+	for name, enter := range map[string]func(j *journal){
+		"before": func(j *journal) { j.add([]byte("mine")); j.loseNoted() },
+		"after":  func(j *journal) { j.loseNoted(); j.add([]byte("mine")) },
+		"lost":   func(j *journal) { j.lose(); j.loseNoted() },
+	} {
+		j := newJournal(10, 1<<20)
+		enter(j)
+		j.forgetForeign()
+		if _, missed := j.find([]byte("mine")); !missed {
+			t.Errorf("what was missed %s the loss is forgotten", name)
+		}
+	}
+	j := newJournal(10, 1<<20)
+	j.addNoted([]byte("theirs"))
+	j.loseNoted()
+	j.forgetForeign()
+	if !j.empty() || j.lost() {
+		t.Error("what only others have noted is not forgotten")
 	}
 }
 

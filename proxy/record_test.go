@@ -1,0 +1,221 @@
+package proxy
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	"magent/backend"
+)
+
+// Who reads a record knows of every key that was appended to it. What cannot
+// be read counts as all keys lost, never as none missed.
+//
+// promise: C6
+func TestParseRecord(t *testing.T) {
+	for _, c := range []struct {
+		text       string
+		generation uint64
+		lost       bool
+		keys       string
+	}{
+		{"magent1 0 open\n", 0, false, ""},
+		{"magent1 7 open\na\nbb\n", 7, false, "a bb"},
+		{"magent1 7 open\na\na\n", 7, false, "a a"},
+		{"magent1 7 open\nmagent1\n", 7, false, "magent1"},
+		{"magent1 7 open\nlost\n", 7, false, "lost"},
+		{"magent1 9223372036854775807 open\n", 1<<63 - 1, false, ""},
+		{"magent1 7 lost\n", 7, true, ""},
+		{"magent1 7 lost\na\nb\n", 7, true, ""}, // another proxy has appended since
+
+		{"", 0, true, ""},
+		{"\n", 0, true, ""},
+		{"a\nb\n", 0, true, ""},
+		{"a\n", 0, true, ""}, // appended to nothing
+		{"magent1 7\na\n", 0, true, ""},
+		{"magent1 7 closed\na\n", 7, true, ""},
+		{"magent1 7 open open\na\n", 0, true, ""},
+		{"magent2 7 open\na\n", 0, true, ""},
+		{"magent1 seven open\na\n", 0, true, ""},
+		{"magent1 -7 open\na\n", 0, true, ""},
+		{"magent1 9223372036854775808 open\n", 0, true, ""},
+		{"magent1 99999999999999999999999 lost\n", 0, true, ""},
+	} {
+		got := parseRecord([]byte(c.text))
+		var keys []string
+		for _, key := range got.keys {
+			keys = append(keys, string(key))
+		}
+		if got.generation != c.generation || got.lost != c.lost || strings.Join(keys, " ") != c.keys {
+			t.Errorf("%q: generation %d, lost %v, keys %q; want %d, %v, %q", c.text, got.generation, got.lost, keys, c.generation, c.lost, c.keys)
+		}
+	}
+}
+
+// What is written is read back, with what others have appended.
+//
+// promise: C6
+func FuzzRecord(f *testing.F) {
+	f.Add([]byte("magent1 7 open\na\nbb\n"), "key")
+	f.Add([]byte("magent1 7 lost\n"), "key")
+	f.Add([]byte("magent1 9223372036854775808 open\n"), "k")
+	f.Add([]byte("magent1 7 open\na"), "k")
+	f.Add([]byte("\n\n"), strings.Repeat("k", 250))
+	f.Fuzz(func(t *testing.T, text []byte, key string) {
+		first := parseRecord(text)
+		if first.lost && len(first.keys) > 0 {
+			t.Fatalf("%q: all keys are lost, and yet there are %q", text, first.keys)
+		}
+		if first.generation >= 1<<63 {
+			t.Fatalf("%q: generation %d", text, first.generation)
+		}
+		var keys []string
+		for _, k := range first.keys {
+			if len(k) == 0 {
+				t.Fatalf("%q: an empty key", text)
+			}
+			keys = append(keys, string(k))
+		}
+		again := parseRecord([]byte(recordText(first.generation, first.lost, keys)))
+		if !reflect.DeepEqual(again, first) {
+			t.Fatalf("%q was read as %+v, and what was written of that as %+v", text, first, again)
+		}
+		// Any proxy may append a key that a client can name.
+		if key == "" || strings.ContainsAny(key, " \r\n\x00") {
+			key = "key"
+		}
+		whole := recordText(first.generation, first.lost, keys)
+		appended := parseRecord([]byte(whole + key + "\n"))
+		if appended.lost != first.lost || !first.lost && (len(appended.keys) != len(keys)+1 || string(appended.keys[len(keys)]) != key) {
+			t.Fatalf("%q with %q appended: %+v", whole, key, appended)
+		}
+		// The next generation is read as well.
+		if first.generation == 1<<63-1 {
+			return // the last there is
+		}
+		if next := parseRecord([]byte(recordText(first.generation+1, false, nil))); next.lost || next.generation != first.generation+1 {
+			t.Fatalf("%q: the next generation is read as %+v", text, next)
+		}
+	})
+}
+
+// A record of too many keys has none: it must fit into an item.
+//
+// promise: R2
+func TestALostRecordIsShort(t *testing.T) {
+	if text := recordText(7, true, []string{"a", "b"}); text != "magent1 7 lost\n" {
+		t.Errorf("record %q", text)
+	}
+}
+
+// What a twin tells of a server's life.
+//
+// promise: C6, C7
+func TestFactOfALife(t *testing.T) {
+	life := backend.Life{PID: 123, Start: 1700000000}
+	for _, whole := range []bool{true, false} {
+		got, gotWhole, ok := parseLifeText(lifeText(life, whole))
+		if got != life || gotWhole != whole || !ok {
+			t.Errorf("%q: %v, whole %v, %v", lifeText(life, whole), got, gotWhole, ok)
+		}
+	}
+	for text, want := range map[string]fact{
+		"123-1700000000 whole":      {known: true, whole: true, life: life},
+		"123-1700000000 lacking":    {known: true, life: life},
+		"123-1700000000":            {known: true, life: life}, // nothing is promised
+		"123-1700000000 whole more": {known: true, life: life},
+		"":                          {},
+		"whole":                     {},
+		"123 whole":                 {},
+		"x-1 whole":                 {},
+		"1-x whole":                 {},
+	} {
+		got := factOf("cache:1", map[string]backend.Stored{
+			"__magent__:life:cache:1": {Value: []byte(text)},
+			"__magent__:life:cache:2": {Value: []byte("9-9 whole")},
+		})
+		if got.known != want.known || got.known && (got.life != want.life || got.whole != want.whole) || got.noted {
+			t.Errorf("%q: %+v, want %+v", text, got, want)
+		}
+	}
+	// A record is found by its server's name, with its token.
+	f := factOf("cache:1", map[string]backend.Stored{
+		"__magent__:missed:cache:1": {Value: []byte("magent1 3 open\na\n"), CAS: 42},
+		"__magent__:missed:cache:2": {Value: []byte("magent1 9 lost\n"), CAS: 43},
+	})
+	if !f.noted || f.token != 42 || f.record.generation != 3 || f.record.lost || len(f.record.keys) != 1 || f.known {
+		t.Errorf("fact %+v", f)
+	}
+	if f := factOf("cache:3", nil); f.noted || f.known {
+		t.Errorf("a fact of nothing: %+v", f)
+	}
+}
+
+// A record whose every key was noted by this proxy is known as its own; one
+// key of somebody else, or a loss that somebody else has noted, ends that.
+//
+// promise: C6
+func TestWhoseRecord(t *testing.T) {
+	var r record
+	of := func(lost bool, keys ...string) (m missedRecord) {
+		m.lost = lost
+		for _, key := range keys {
+			m.keys = append(m.keys, []byte(key))
+		}
+		return m
+	}
+	r.noteMine([]byte("a"))
+	r.noteMine([]byte("b"))
+	r.setMerged(42)
+	for _, c := range []struct {
+		held missedRecord
+		mine bool
+	}{{of(false), true}, {of(false, "a"), true}, {of(false, "b", "a", "a"), true}, {of(false, "a", "c"), false}, {of(true), false}} {
+		if got := r.allMine(c.held); got != c.mine {
+			t.Errorf("%+v: all mine %v, want %v", c.held, got, c.mine)
+		}
+	}
+	if r.lostIsMine() || !r.isMine([]byte("a")) || r.isMine([]byte("c")) || r.mergedToken() != 42 {
+		t.Error("what is this proxy's own is not known")
+	}
+	r.noteLost()
+	if !r.lostIsMine() || !r.allMine(of(true)) {
+		t.Error("the loss that this proxy has noted is not its own")
+	}
+	// A new generation begins with nothing.
+	r.size.Store(99)
+	r.renew(8)
+	if r.generation.Load() != 8 || r.size.Load() != 0 || r.isMine([]byte("a")) || r.lostIsMine() || r.mergedToken() != 0 {
+		t.Error("something of the last generation is left")
+	}
+}
+
+// How far the journal was is remembered for two looks, and looks that follow
+// each other at once count as one.
+//
+// promise: C6
+func TestMark(t *testing.T) {
+	var r record
+	look := func(latest uint64) {
+		r.marked = r.marked.Add(-recoveryCheck)
+		r.setMark(latest)
+	}
+	look(5)
+	if r.mark() != 0 {
+		t.Errorf("mark %d after one look", r.mark())
+	}
+	look(7)
+	if r.mark() != 5 {
+		t.Errorf("mark %d after two looks, want 5", r.mark())
+	}
+	for range 5 {
+		r.setMark(99)
+	}
+	if r.mark() != 5 {
+		t.Errorf("mark %d after looks that came too early, want 5", r.mark())
+	}
+	look(9)
+	if r.mark() != 7 {
+		t.Errorf("mark %d, want 7", r.mark())
+	}
+}
