@@ -96,6 +96,7 @@ func (c *Conn) number(in []byte) (n int, ok bool) {
 	}
 	generation := c.generation
 	call := c.head
+	call.Token = it.CAS
 	c.pop()
 	call.Owner.Answered(line, kind, number)
 	return it.Len + n, c.generation == generation

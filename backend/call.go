@@ -21,6 +21,7 @@ type Call struct {
 	Answers protocol.Answers // Line: the answers that make sense; errors always do
 	Write   bool             // it may change what the server holds
 	Key     []byte           // Value: the key asked for; stays with the owner
+	Token   uint64           // Number: the token that the item has now, as the server tells it
 
 	next  *Call
 	quiet bool   // a set in a run: it answers only when it fails

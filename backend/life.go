@@ -99,42 +99,47 @@ func (s *Server) setLife(l Life) {
 	s.greeting.Store(&greeting)
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(s.Name() + " " + text))
-	s.tag.Store(h.Sum64()>>50<<tokenBits | 1<<tokenBits)
+	s.tag.Store((h.Sum64()%(ChosenToken>>tokenBits-1) + 1) << tokenBits)
 }
 
-// A cas token that a client gets carries a mark of the server and life that it
-// comes from, above the bits that memcached counts up. A token that the proxy
-// chose itself needs none: both servers of the key hold it.
+// A cas token that a client is told is good for whatever server holds the item.
+// What memcached counted up itself means something in one life of one server
+// only: a client is told it with a mark of that life above it. Any other token
+// came with the item, from the proxy that chose it or from the key's other
+// server, and is told as it is.
 const (
 	tokenBits = 48
 	tokenMask = 1<<tokenBits - 1
-	// ChosenToken is set in the tokens that the proxy chooses, and in no other.
+	// ChosenToken is set in the tokens that a proxy chooses, and in no other.
 	// Clients read tokens as signed numbers, so the bit above stays free.
 	ChosenToken = 1 << 62
 	// noToken is a token that no item has.
 	noToken = 1<<64 - 1
 )
 
-// IsChosen tells whether the proxy chose a token.
-func IsChosen(token uint64) bool { return token>>62 == 1 }
+// IsChosen tells whether a proxy chose a token.
+func IsChosen(token uint64) bool { return token&^(ChosenToken-1) == ChosenToken }
 
 // ClientToken is the token that a client is told for an item's own.
 func (s *Server) ClientToken(token uint64) uint64 {
-	if tag := s.tag.Load(); tag != 0 && !IsChosen(token) {
-		return tag | token&tokenMask
+	if tag := s.tag.Load(); token <= tokenMask {
+		return tag | token
 	}
 	return token
 }
 
-// ServerToken is the token that the server is sent for a client's. One that
-// came from elsewhere is replaced by one that no item has.
+// ServerToken is the token by which the server knows the item for which a client
+// was told this one. A token that nobody was told is replaced by one that no
+// item has.
 func (s *Server) ServerToken(token uint64) uint64 {
 	tag := s.tag.Load()
-	if tag == 0 || IsChosen(token) {
+	switch {
+	case tag == 0:
 		return token
-	}
-	if token&^tokenMask != tag {
+	case token <= tokenMask:
 		return noToken
+	case token&^tokenMask == tag:
+		return token & tokenMask
 	}
-	return token & tokenMask
+	return token
 }

@@ -243,9 +243,7 @@ func (c *keyCopy) store() {
 			set.Op, set.Compare = protocol.OpCas, c.token
 		}
 	}
-	if c.ownToken(conn.Server) {
-		set.Token = c.item.CAS
-	}
+	set.Token = c.tokenAt(conn.Server)
 	c.step = copyStore
 	c.Kind, c.Write = backend.Line, true
 	c.Answers = protocol.AnswersTo(protocol.OpSet)
@@ -272,7 +270,7 @@ func (c *keyCopy) compareWith(value []byte, header *protocol.ValueHeader) {
 	switch {
 	case header == nil && c.block == nil:
 	case header != nil && c.block != nil && bytes.Equal(value, c.value()) && header.Flags == c.item.Flags && sameExpiry(header.TTL, c.item.TTL) &&
-		(header.CAS == c.item.CAS || !c.ownToken(c.w.p.servers[c.to])):
+		(header.CAS == c.item.CAS || !backend.IsChosen(c.item.CAS) || !c.w.p.servers[c.to].TakesTokens()):
 	case c.block == nil && c.look.sample:
 		// The primary may have evicted it.
 	case !c.w.differs(c.look):

@@ -21,6 +21,9 @@ func (w *worker) confirmed(r *request, line []byte, kind protocol.Answer, number
 	if effect := effectOf(r.op, kind); effect != protocol.OpNone && r.backup >= 0 && !r.onTwin {
 		if kind == protocol.Number {
 			r.result = number
+			if r.meta {
+				r.token = w.p.servers[r.primary].ClientToken(r.Token)
+			}
 		}
 		mirrored = w.mirror(r, effect)
 	}
@@ -106,6 +109,10 @@ func (w *worker) mirrored(r *request, kind protocol.Answer, number uint64) {
 		same = kind == protocol.Touched
 	default:
 		same = kind == protocol.Stored
+	}
+	if same && r.meta && kind == protocol.Number {
+		w.retoken(r)
+		return
 	}
 	if same {
 		if r.when != 0 {

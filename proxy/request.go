@@ -150,7 +150,7 @@ func (r *request) Answered(line []byte, kind protocol.Answer, number uint64) {
 		w.confirmed(r, line, kind, number)
 	case mirroring:
 		if r.meta {
-			line, kind = classicAnswer(line, kind)
+			_, kind = classicAnswer(line, kind)
 		}
 		w.mirrored(r, kind, number)
 	case flushingAll:

@@ -218,7 +218,7 @@ func (w *worker) command(c *backend.Conn, r *request, op protocol.Op) {
 	case protocol.OpIncr, protocol.OpDecr:
 		if r.meta {
 			r.Kind = backend.Number
-			b = protocol.AppendMetaArith(b, key, op, r.number, r.token)
+			b = protocol.AppendMetaArith(b, key, op, r.number)
 		} else {
 			b = protocol.AppendArith(b, op, key, r.number)
 		}

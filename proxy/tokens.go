@@ -5,16 +5,22 @@ import (
 	"magent/proxy/protocol"
 )
 
-// Where both servers of a key take cas tokens, each write brings one of its own:
-// then both hold the same item under the same token, and what a client got from
-// one server holds on the other. Such a write travels as a meta command, and its
-// answer is turned back into that of the classic one. Where a server takes none,
-// it chooses tokens itself, and they hold on this server alone (see
-// backend.Server.ClientToken).
+// Where both servers of a key take cas tokens (backend.Server.TakesTokens), they
+// hold an item under the same one, and what a client got from one holds on the
+// other. A write that stores a value brings a token of its own; a number keeps
+// the one that the primary gives it, and the backup is told it. Such writes
+// travel as meta commands, and their answers are turned back into those of the
+// classic ones. touch and gat change no token.
+//
+// Where one of the two takes none, each chooses its own, and they hold on it
+// alone. So do those of values that are nearly too large for the server and are
+// written otherwise than by set: see wantsToken.
 
 // tokens makes the tokens of one worker. No two of them are alike, nor are
-// those of two workers or two proxies: below backend.ChosenToken stands the time
-// in ticks, then the number of the worker.
+// those of two workers: below backend.ChosenToken stands the time in ticks, then
+// the number of the worker. A proxy numbers its workers from a random number on,
+// so that two proxies that write one key in the same tick give it the same token
+// only by a rare chance.
 type tokens struct {
 	id   uint64
 	zero int64  // Unix nanoseconds of the loop's clock at its 0
@@ -123,8 +129,27 @@ func (w *worker) dropped(r *request, kind protocol.Answer) bool {
 	return true
 }
 
-// ownToken tells whether a server is to hold a copy under the token that the item
-// has where it comes from.
-func (c *keyCopy) ownToken(target *backend.Server) bool {
-	return backend.IsChosen(c.item.CAS) && target.TakesTokens()
+// tokenAt is the token under which a server is to hold a copy, 0 when it has to
+// choose one itself.
+func (c *keyCopy) tokenAt(target *backend.Server) uint64 {
+	source := c.w.p.servers[c.from]
+	if !source.TakesTokens() || !target.TakesTokens() {
+		return 0
+	}
+	return target.ServerToken(source.ClientToken(c.item.CAS))
+}
+
+// retoken has the backup hold the number that it has counted under the token
+// that the primary gave it.
+func (w *worker) retoken(r *request) {
+	b := w.conns[r.backup]
+	if !b.Sync().Serves() {
+		w.repair(r)
+		w.settle(r)
+		return
+	}
+	r.effect = protocol.OpAppend
+	r.Kind, r.Answers = backend.Line, protocol.AnswersTo(protocol.OpAppend)
+	b.End(protocol.AppendRetoken(b.Begin(len(r.key())+64), r.key(), b.Server.ServerToken(r.token)))
+	b.Queue(&r.Call)
 }

@@ -67,16 +67,27 @@ func AppendMetaLook(dst, key []byte) []byte {
 	return append(append(append(dst, "mg "...), key...), " s f t c u\r\n"...)
 }
 
-// AppendMetaArith writes an incr or decr (OpIncr, OpDecr). token is the cas
-// token that the item is to get; 0 leaves the choice to the server. ParseItem
-// reads the answer, whose value is the new number; a miss is NotFound.
-func AppendMetaArith(dst, key []byte, op Op, delta, token uint64) []byte {
+// AppendMetaArith writes an incr or decr (OpIncr, OpDecr) that is answered the
+// item's new cas token. ParseItem reads the answer, whose value is the new
+// number; a miss is NotFound.
+//
+// The token cannot be chosen: memcached 1.6.38 takes no flag E from arithmetic
+// when it makes a new item for the number, and answers the wrong token then.
+// AppendRetoken does it afterwards.
+func AppendMetaArith(dst, key []byte, op Op, delta uint64) []byte {
 	dst = append(append(dst, "ma "...), key...)
 	if op == OpDecr {
 		dst = append(dst, " MD"...)
 	}
 	dst = appendUint(append(dst, " D"...), delta)
-	return append(appendToken(dst, token), " v\r\n"...)
+	return append(dst, " v c\r\n"...)
+}
+
+// AppendRetoken writes a command, value included, that gives an item another
+// cas token and leaves it as it is otherwise: it appends nothing. The answers
+// are Done and NotStored.
+func AppendRetoken(dst, key []byte, token uint64) []byte {
+	return append(AppendMetaSet(dst, key, &MetaSet{Op: OpAppend, Token: token}), "\r\n"...)
 }
 
 func appendToken(dst []byte, token uint64) []byte {

@@ -28,8 +28,9 @@ func TestMetaCommandsToServers(t *testing.T) {
 		{AppendQuietSet(nil, key, 5, 60, 100), "ms k 100 F5 T60 q\r\n"},
 		{AppendMetaGet(nil, key), "mg k v f t c\r\n"},
 		{AppendMetaLook(nil, key), "mg k s f t c u\r\n"},
-		{AppendMetaArith(nil, key, OpIncr, 1<<64-1, 0), "ma k D18446744073709551615 v\r\n"},
-		{AppendMetaArith(nil, key, OpDecr, 0, 17), "ma k MD D0 E17 v\r\n"},
+		{AppendMetaArith(nil, key, OpIncr, 1<<64-1), "ma k D18446744073709551615 v c\r\n"},
+		{AppendMetaArith(nil, key, OpDecr, 0), "ma k MD D0 v c\r\n"},
+		{AppendRetoken(nil, key, 17), "ms k 0 MA E17\r\n\r\n"},
 		{AppendMetaGet([]byte("mn\r\n"), key), "mn\r\nmg k v f t c\r\n"},
 	} {
 		if string(c.got) != c.want {
@@ -187,7 +188,7 @@ func TestLookIsNoUse(t *testing.T) {
 // metaForm writes r, a storage request or arithmetic, in the meta dialect.
 func metaForm(r *Request) []byte {
 	if r.Op == OpIncr || r.Op == OpDecr {
-		return AppendMetaArith(nil, r.Key, r.Op, r.Delta, 0)
+		return AppendMetaArith(nil, r.Key, r.Op, r.Delta)
 	}
 	q := AppendMetaSet(nil, r.Key, &MetaSet{Op: r.Op, Flags: r.Flags, Expiry: r.Expiry, Size: len(r.Value), Compare: r.CAS, Quiet: r.Quiet})
 	return append(append(q, r.Value...), "\r\n"...)
@@ -295,7 +296,7 @@ func TestTokens(t *testing.T) {
 	}
 	if first.kind == ClientError { // before 1.6.27
 		q := append(AppendMetaSet(nil, key, &MetaSet{Op: OpSet, Size: 4, Token: 77, Quiet: true}), "mn\r\n\r\n"...)
-		for _, q := range [][]byte{q, AppendMetaArith(nil, key, OpIncr, 1, 77)} {
+		for _, q := range [][]byte{q, AppendRetoken(nil, key, 77)} {
 			if a, err := s.askMeta(q); err != nil || a.kind != ClientError {
 				t.Fatalf("%q: %q (%v), want CLIENT_ERROR", q, a.line, err)
 			}
@@ -320,8 +321,7 @@ func TestTokens(t *testing.T) {
 		{set(OpPrepend, 0, 3), Done, 3},
 		{set(OpCas, 80, 81), Exists, 0},
 		{set(OpCas, 3, 1<<63), Done, 1 << 63},
-		{AppendMetaArith(nil, key, OpIncr, 1, 83), Value, 83},
-		{AppendMetaArith(nil, key, OpDecr, 1, 84), Value, 84},
+		{AppendRetoken(nil, key, 84), Done, 84},
 		{AppendDelete(nil, key), Deleted, 0},
 		{set(OpCas, 84, 85), NotFound, 0},
 		{set(OpAdd, 0, 1<<64-1), Done, 1<<64 - 1},

@@ -25,8 +25,9 @@ type Item struct {
 // start with VA, as "EN\r\n", is Malformed.
 //
 // The flags may be in any order and have others among them. An answer with
-// none of them, as that to AppendMetaArith, has Flags 0, TTL -1 and CAS 0; one
-// with only some of them is Malformed, so that no expiry is lost unseen.
+// none of them has Flags 0, TTL -1 and CAS 0, and that to AppendMetaArith has
+// the CAS only; one with some others of them is Malformed, so that no expiry is
+// lost unseen.
 func ParseItem(in []byte, it *Item) Status {
 	const prefix = "VA "
 	if len(in) <= len(prefix) {
@@ -57,7 +58,7 @@ func ParseItem(in []byte, it *Item) Status {
 	got := Item{TTL: -1, Len: eol + 1}
 	seen, ok := got.readFlags(line[i:])
 	const all = sawFlags | sawTTL | sawCAS
-	if !ok || (seen&all != 0 && seen&all != all) {
+	if !ok || (seen&^sawCAS&all != 0 && seen&all != all) {
 		return Malformed
 	}
 	got.Size = int(size) // over that of a flag s

@@ -54,6 +54,7 @@ func TestParseItem(t *testing.T) {
 		{"VA 3  f5 t100 c1 \r\n", Item{Size: 3, Flags: 5, TTL: 100, CAS: 1}},
 		{"VA 2\r\n", Item{Size: 2, TTL: -1}},
 		{"VA 2 Oabc\r\n", Item{Size: 2, TTL: -1}},
+		{"VA 2 c7\r\n", Item{Size: 2, TTL: -1, CAS: 7}},
 		{"VA 2 k" + key250 + " f1 t2 c3\r\n", Item{Size: 2, Flags: 1, TTL: 2, CAS: 3}},
 	} {
 		c.want.Len = len(c.in)
@@ -73,7 +74,7 @@ func TestParseItem(t *testing.T) {
 func TestParseItemMalformed(t *testing.T) {
 	for _, in := range []string{
 		"EN\r\n", "HD s3\r\n", "VAL", "va 3\r\n", "VALUE k 0 0\r\n", "\r\n", "VA \r\n", "VA f1 t1 c1\r\n", "VA x\r\n", "VA 3x\r\n", "VA -1\r\n", "VA +1\r\n",
-		"VA 2147483648\r\n", "VA 99999999999999999999\r\n", "VA 33\n", "VA 3 f5 t100 c11\n", "VA 3 f5 t100\r\n", "VA 3 c1\r\n", "VA 3 f5 c1\r\n",
+		"VA 2147483648\r\n", "VA 99999999999999999999\r\n", "VA 33\n", "VA 3 f5 t100 c11\n", "VA 3 f5 t100\r\n", "VA 3 t1 c1\r\n", "VA 3 f5 c1\r\n",
 		"VA 3 f t100 c1\r\n", "VA 3 f5 t c1\r\n", "VA 3 f5 t100 c\r\n", "VA 3 f5x t100 c1\r\n", "VA 3 f-5 t100 c1\r\n",
 		"VA 3 f4294967296 t100 c1\r\n", "VA 3 f5 t-2 c1\r\n", "VA 3 f5 t-- c1\r\n", "VA 3 f5 t4294967296 c1\r\n",
 		"VA 3 f5 t100 c18446744073709551616\r\n", "VA 3 sx f5 t100 c1\r\n", "VA 3 f5 t100 c1\rx\r\n", "VA 3 f5 t100 c1\r\r\n",
@@ -198,7 +199,7 @@ func TestMetaDoesNotAllocate(t *testing.T) {
 	ok := true
 	if n := testing.AllocsPerRun(100, func() {
 		dst = AppendMetaSet(dst[:0], key, &MetaSet{Op: OpCas, Flags: 100, Expiry: 100, Size: 100, Compare: 100, Token: 100})
-		dst = AppendMetaArith(AppendMetaLook(AppendMetaGet(dst, key), key), key, OpIncr, 100, 100)
+		dst = AppendMetaArith(AppendMetaLook(AppendMetaGet(dst, key), key), key, OpIncr, 100)
 		ok = ok && ParseItem(header, &it) == Complete && ParseLook(look, &it) && ParseDumpLine(dump, &k, scratch)
 	}); n != 0 || !ok {
 		t.Errorf("%v allocations, ok %v", n, ok)
