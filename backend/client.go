@@ -29,6 +29,7 @@ type Client struct {
 	in      *bufio.Reader
 	limit   time.Duration // for each answer
 	address netip.AddrPort
+	longer  bool // an answer may take as long as it goes on
 }
 
 // DialClient connects to a server, resolving its name anew. Of several addresses
@@ -76,7 +77,7 @@ func (c *Client) Send(request string) error {
 
 // Line reads one line, without its end. It is valid until the next call.
 func (c *Client) Line() ([]byte, error) {
-	if c.in.Buffered() == 0 {
+	if c.longer && c.in.Buffered() == 0 {
 		if err := c.conn.SetReadDeadline(time.Now().Add(c.limit)); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrClosed, err)
 		}

@@ -24,6 +24,7 @@ const (
 // use afterwards. Errors wrap ErrNoDump, or what broke the connection.
 // A LRU crawler that is off is turned on for this long.
 func (c *Client) DumpKeys(walk string, each func(key []byte, access int64)) error {
+	c.longer = true
 	err := c.dump(walk, each)
 	if !errors.Is(err, errCrawlerOff) {
 		return err

@@ -40,7 +40,7 @@ func ParseLife(s string) (l Life, ok bool) {
 type facts struct {
 	life  Life
 	items int64 // held at present
-	clock int64 // seconds that its clock is ahead of ours
+	clock int64 // nanoseconds that its clock is ahead of ours
 }
 
 // readFacts takes them from the answer to stats. uptime and time come from
@@ -61,7 +61,7 @@ func readFacts(stats map[string]string) (facts, error) {
 	}
 	f.life = Life{PID: int(pid), Start: now - uptime}
 	f.items = max(number("curr_items"), 0)
-	f.clock = now - time.Now().Unix()
+	f.clock = now*int64(time.Second) - time.Now().UnixNano()
 	return f, nil
 }
 
@@ -88,8 +88,11 @@ func (s *Server) Life() (Life, bool) {
 // before this one has seen it.
 func (s *Server) KnowLife(l Life) { s.life.Store(&l) }
 
-// Clock is the server's time of day, Unix seconds.
-func (s *Server) Clock() int64 { return time.Now().Unix() + s.clock.Load() }
+// Clock is the server's time of day, Unix seconds, as it counts it itself. It
+// may be wrong by one: memcached counts whole seconds.
+func (s *Server) Clock() int64 {
+	return time.Now().Add(time.Duration(s.clock.Load()) + time.Second/2).Unix()
+}
 
 // setLife notes the life that begins to serve.
 func (s *Server) setLife(l Life) {

@@ -54,7 +54,7 @@ type Server struct {
 	life     atomic.Pointer[Life]
 	greeting atomic.Pointer[string] // what a connection to this life is answered first; see Greeting
 	tag      atomic.Uint64          // marks this life's cas tokens
-	clock    atomic.Int64           // seconds that its clock is ahead of ours
+	clock    atomic.Int64           // nanoseconds that its clock is ahead of ours
 	refused  atomic.Bool            // the last probe found nobody there
 	probed   atomic.Bool            // a probe has failed
 	changed  func(*Server, Change)

@@ -141,12 +141,20 @@ func awaitEqual(t *testing.T, a, b *harness.Memcached, keys []string) {
 func awaitReads(t *testing.T, m *harness.Magent, s *harness.Memcached) {
 	t.Helper()
 	c := harness.MustDial(t, m.Addr)
-	before := s.Stat("cmd_get")
+	direct := harness.MustDial(t, s.Addr)
+	n := 0
 	harness.Eventually(t, 15*time.Second, "reads reach "+s.Addr, func() bool {
-		if _, _, err := c.Value("awaiting-reads"); err != nil {
+		n++ // only this server has it, and magent has never asked for it
+		key := fmt.Sprintf("awaiting-reads-%d", n)
+		must(t, direct.Set(key, "here"))
+		_, found, err := c.Value(key)
+		var answer *harness.AnswerError
+		if err != nil && !errors.As(err, &answer) {
 			t.Fatal(err)
 		}
-		return s.Stat("cmd_get") > before
+		_, derr := direct.Command("delete %s", key)
+		must(t, derr)
+		return found
 	})
 }
 

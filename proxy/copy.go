@@ -57,6 +57,8 @@ const (
 	copyLook                   // the target's, to compare it
 	copyToken                  // the target's token
 	copyRest                   // a moment
+	copyVerify                 // the source's token, when the copy is there
+	copyUndo                   // the target's answer to the delete of a copy that is wrong by now
 	copyStore                  // the target's answer to it
 	copyDelete                 // the target's answer to a delete
 )
@@ -233,7 +235,7 @@ func (c *keyCopy) store() {
 		c.remove()
 		return
 	}
-	set := protocol.MetaSet{Op: protocol.OpAdd, Flags: c.item.Flags, Expiry: expiryOf(c.item.TTL, conn.Server), Size: c.item.Size}
+	set := protocol.MetaSet{Op: protocol.OpAdd, Flags: c.item.Flags, Expiry: expiryOf(c.item.TTL, c.w.p.servers[c.from], conn.Server), Size: c.item.Size}
 	if c.exact {
 		set.Op = protocol.OpSet
 	}
@@ -242,6 +244,7 @@ func (c *keyCopy) store() {
 		if c.token != 0 {
 			set.Op, set.Compare = protocol.OpCas, c.token
 		}
+		set.Tell = true
 	}
 	set.Token = c.tokenAt(conn.Server)
 	c.step = copyStore
@@ -250,6 +253,49 @@ func (c *keyCopy) store() {
 	conn.End(protocol.AppendMetaSet(conn.Begin(len(c.Key)+128), c.Key, &set))
 	conn.Link(c.value())
 	conn.Queue(&c.Call)
+}
+
+// verify asks the source once more: another proxy may have changed it while the
+// copy was on its way.
+func (c *keyCopy) verify() {
+	conn := c.w.conns[c.from]
+	if !conn.Sync().Serves() {
+		c.verified(false)
+		return
+	}
+	if conn.Asks(c.hash) {
+		conn.CloseGroup()
+	}
+	c.step = copyVerify
+	c.Kind, c.Write = backend.Item, false
+	conn.End(protocol.AppendMetaLook(conn.Begin(len(c.Key)+32), c.Key))
+	conn.Queue(&c.Call)
+}
+
+// verified is told whether the source still holds what was copied. If not, the
+// copy is taken back, unless somebody has replaced it already.
+func (c *keyCopy) verified(same bool) {
+	if same {
+		c.w.lookLater(c.Key, false)
+		c.end(true)
+		return
+	}
+	conn := c.target()
+	if conn == nil || c.token == 0 {
+		c.doubted()
+		return
+	}
+	c.step = copyUndo
+	c.Kind, c.Write = backend.Line, true
+	c.Answers = protocol.AnswersTo(protocol.OpDelete)
+	conn.End(protocol.AppendMetaDelete(conn.Begin(len(c.Key)+64), c.Key, c.token))
+	conn.Queue(&c.Call)
+}
+
+// doubted ends a copy that may be wrong by now: it is made once more.
+func (c *keyCopy) doubted() {
+	c.w.doubtKey(c.Key, c.to, c.from, "a copy to it may have been overtaken")
+	c.end(false)
 }
 
 // lookAtTarget asks for what the target holds.
@@ -296,19 +342,22 @@ func sameExpiry(a, b int64) bool {
 // value is the item's value with its line end.
 func (c *keyCopy) value() []byte { return c.block[c.item.Len:] }
 
-// longestTTL is the longest relative expiry, in seconds (protocol.txt,
-// "Expiration times"). What is longer is a point in time.
-const longestTTL = 60 * 60 * 24 * 30
+// sameClock is how far two servers' clocks may differ, in seconds, and still
+// count as the same: each rounds for itself.
+const sameClock = 3
 
-// expiryOf writes the seconds that an item has left as the server wants them.
-func expiryOf(ttl int64, s *backend.Server) int64 {
-	switch {
-	case ttl < 0:
+// expiryOf is the expiry of an item as its copy is told it: the point in time
+// at which it ends (protocol.txt, "Expiration times"), by the target's clock.
+// ttl is what it has left, in seconds.
+func expiryOf(ttl int64, from, to *backend.Server) int64 {
+	if ttl < 0 {
 		return 0
-	case ttl > longestTTL:
-		return s.Clock() + ttl
 	}
-	return ttl
+	at := from.Clock() + ttl
+	if ahead := to.Clock() - from.Clock(); max(ahead, -ahead) > sameClock {
+		at += ahead
+	}
+	return at
 }
 
 // Missed is told that the source holds nothing (backend.Receiver).
@@ -316,6 +365,8 @@ func (c *keyCopy) Missed() {
 	switch {
 	case c.step == copyToken:
 		c.looked(nil, protocol.End)
+	case c.step == copyVerify:
+		c.verified(false)
 	case c.step == copyLook:
 		c.compareWith(nil, nil)
 	case c.compare:
@@ -358,6 +409,11 @@ func (c *keyCopy) Answered(line []byte, kind protocol.Answer, _ uint64) {
 	switch {
 	case c.step == copyToken:
 		c.looked(line, kind)
+	case c.step == copyVerify:
+		var it protocol.Item
+		c.verified(protocol.ParseLook(line, &it) && it.CAS == c.item.CAS)
+	case c.step == copyUndo:
+		c.end(false) // once more, with what the source holds now
 	case c.step == copyDelete:
 		c.end(kind == protocol.Deleted || kind == protocol.Done || kind == protocol.NotFound)
 	case c.step == copyFetch, c.step == copyLook: // an error
@@ -365,8 +421,10 @@ func (c *keyCopy) Answered(line []byte, kind protocol.Answer, _ uint64) {
 	case kind == protocol.Done, kind == protocol.NotStored && !c.exact:
 		if kind == protocol.Done {
 			c.w.stats.copied++
-			if !c.compare && !c.w.p.recovery.alone() {
-				c.w.lookLater(c.Key, false)
+			if c.careful {
+				c.token = protocol.ParseToken(line)
+				c.verify()
+				return
 			}
 		}
 		c.end(true)
@@ -396,11 +454,12 @@ func (c *keyCopy) Uncertain([]byte) { c.end(false) }
 // failed is told that the connection was lost. What was to be copied may run
 // late, or not at all.
 func (c *keyCopy) failed() {
-	if c.step == copyStore || c.step == copyDelete {
-		w := c.w
-		c.then = append(c.then, func(bool) { w.doubtKey(c.Key, c.to, c.from, "a copy to it has no answer") })
+	switch c.step {
+	case copyStore, copyDelete, copyVerify, copyUndo:
+		c.doubted()
+	default:
+		c.end(false)
 	}
-	c.end(false)
 }
 
 // end lets what waited for the copy go on.
@@ -462,6 +521,10 @@ type copyKey struct {
 // Run starts the copy on the loop that may.
 func (k *copyKey) Run() {
 	w := k.w
+	if w.frozen {
+		k.then(false) // the program behind the upgrade goes on with it
+		return
+	}
 	if w.pausing {
 		w.delayed = append(w.delayed, k)
 		return

@@ -29,7 +29,8 @@ type recovery struct {
 	lacking []atomic.Bool // keys that its twins hold, each server
 	unasked []atomic.Bool // whether a server came up before it was known what each other holds
 	resyncs []resync
-	listing []sync.Mutex // of a server's keys
+	cleared []atomic.Bool // the server held nothing, or was flushed, when it came back
+	listing []sync.Mutex  // of a server's keys
 	wakers  []chan struct{}
 
 	presence presence
@@ -46,7 +47,7 @@ func newRecovery(p *Proxy) *recovery {
 	n := len(p.servers)
 	rc := &recovery{
 		p: p, presence: presence{name: rand.Text(), beats: map[beatPlace]beat{}}, twins: make([][]int32, n), records: make([]record, n*n),
-		lacking: make([]atomic.Bool, n), resyncs: make([]resync, n), unasked: make([]atomic.Bool, n*n), listing: make([]sync.Mutex, n), wakers: make([]chan struct{}, n),
+		lacking: make([]atomic.Bool, n), resyncs: make([]resync, n), unasked: make([]atomic.Bool, n*n), listing: make([]sync.Mutex, n), cleared: make([]atomic.Bool, n), wakers: make([]chan struct{}, n),
 	}
 	rc.yields.Store(true) // until it is known who else is there
 	for i := range n {
@@ -166,6 +167,7 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 		v.Flush = true
 		v.Why = "it answers and was flushed, because it has missed more writes than are known"
 	}
+	rc.cleared[server].Store(v.Flush || r.Empty)
 	if v.Flush && !rc.acts() {
 		return backend.Verdict{Wait: "it has to be flushed, which is left to the proxy that has clients"}
 	}
@@ -197,7 +199,7 @@ func (rc *recovery) Restored(s *backend.Server, v backend.Verdict) {
 // not be asked: it may hold keys that they lack.
 func (rc *recovery) askedLater(server int32) {
 	for _, twin := range rc.twins[server] {
-		if !rc.unasked[twin*int32(len(rc.p.servers))+server].Swap(false) {
+		if !rc.unasked[twin*int32(len(rc.p.servers))+server].Swap(false) || rc.cleared[server].Load() {
 			continue
 		}
 		rc.setLacks(twin, true)

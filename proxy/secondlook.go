@@ -119,6 +119,9 @@ type compareKey struct {
 // Run starts the comparison on the loop that may.
 func (k *compareKey) Run() {
 	w := k.w
+	if w.frozen {
+		return
+	}
 	if w.pausing {
 		w.delayed = append(w.delayed, k)
 		return

@@ -16,8 +16,16 @@ import (
 type handedState struct {
 	Listeners []int
 	Clients   []handedClient
-	Missed    []string         // servers that have missed writes
+	Servers   map[string]handedServer
 	Draining  map[string][]int // by server, connections that are read to their end
+}
+
+// handedServer is what is known of one server.
+type handedServer struct {
+	Missed  []string // keys that it has missed
+	Lost    bool     // it has missed more than is known
+	Lacking bool     // it lacks keys that its twins hold
+	Life    string   // that it was known in, "" for none
 }
 
 type handedClient struct {
@@ -51,10 +59,17 @@ func (p *Proxy) Freeze() (state []byte, fds []int, err error) {
 	for _, part := range parts {
 		h.Clients = append(h.Clients, part...)
 	}
-	for _, s := range p.servers {
-		if state, _ := s.Load(); state == backend.Dirty {
-			h.Missed = append(h.Missed, s.Name())
+	h.Servers = map[string]handedServer{}
+	for i, s := range p.servers {
+		known := handedServer{Lacking: p.recovery.lacks(int32(i))}
+		known.Missed, known.Lost = p.journals[i].all()
+		if state, _ := s.Load(); state == backend.Dirty && len(known.Missed) == 0 {
+			known.Lost = true
 		}
+		if life, ok := s.Life(); ok {
+			known.Life = life.String()
+		}
+		h.Servers[s.Name()] = known
 	}
 	fds = append(fds, p.listeners...)
 	for _, s := range p.servers {
@@ -126,14 +141,8 @@ func (p *Proxy) Adopt(state []byte) error {
 	if err := gob.NewDecoder(bytes.NewReader(state)).Decode(&h); err != nil {
 		return fmt.Errorf("%w: %w", ErrState, err)
 	}
-	missed := map[string]bool{}
-	for _, name := range h.Missed {
-		missed[name] = true
-	}
-	for _, s := range p.servers {
-		if missed[s.Name()] {
-			s.Miss()
-		}
+	for i, s := range p.servers {
+		p.adoptServer(int32(i), h.Servers[s.Name()])
 	}
 	return p.start(h.Listeners, func() {
 		for _, s := range p.servers {
@@ -158,4 +167,22 @@ func (p *Proxy) Adopt(state []byte) error {
 			s.wake()
 		}
 	})
+}
+
+// adoptServer takes over what the program before knew of a server.
+func (p *Proxy) adoptServer(server int32, known handedServer) {
+	s := p.servers[server]
+	if life, ok := backend.ParseLife(known.Life); ok {
+		s.KnowLife(life)
+	}
+	if known.Lost {
+		p.journals[server].lose()
+	}
+	for _, key := range known.Missed {
+		p.journals[server].add([]byte(key))
+	}
+	if known.Lost || len(known.Missed) > 0 {
+		s.Miss()
+	}
+	p.recovery.setLacks(server, known.Lacking)
 }

@@ -15,6 +15,7 @@ type MetaSet struct {
 	Compare uint64 // OpCas: the token that the item must have
 	Token   uint64 // the token that the item is to get; 0 leaves the choice to the server
 	Quiet   bool   // no answer when it is stored
+	Tell    bool   // the answer names the item's token; see ParseToken
 }
 
 // metaModes are the arguments of flag M. A set needs none.
@@ -43,6 +44,9 @@ func AppendMetaSet(dst, key []byte, s *MetaSet) []byte {
 		dst = appendUint(append(dst, " C"...), s.Compare)
 	}
 	dst = appendToken(dst, s.Token)
+	if s.Tell {
+		dst = append(dst, " c"...)
+	}
 	if s.Quiet {
 		dst = append(dst, " q"...)
 	}

@@ -84,6 +84,20 @@ func ParseLook(line []byte, it *Item) bool {
 	return true
 }
 
+// ParseToken reads the token in the answer to a storage command with Tell, as
+// "HD c<token>", from a line without its line end. It is 0 when there is none.
+func ParseToken(line []byte) uint64 {
+	const prefix = "HD "
+	if len(line) < len(prefix) || string(line[:len(prefix)]) != prefix {
+		return 0
+	}
+	var it Item
+	if seen, ok := it.readFlags(line[len(prefix):]); !ok || seen&sawCAS == 0 {
+		return 0
+	}
+	return it.CAS
+}
+
 // The flags that readFlags found.
 const (
 	sawSize = 1 << iota
