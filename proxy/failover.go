@@ -16,6 +16,8 @@ func (w *worker) ConnFailed(c *backend.Conn, calls *backend.Call, why error) {
 		writes = writes || call.Write
 		r, ok := call.Owner.(*request)
 		if !ok {
+			_, lost := call.Owner.(*retoken)
+			missed = missed || lost
 			continue
 		}
 		switch {
@@ -42,7 +44,11 @@ func (w *worker) ConnFailed(c *backend.Conn, calls *backend.Call, why error) {
 		next := call.Next()
 		switch o := call.Owner.(type) {
 		case *request:
-			w.failOver(o, late, why)
+			if !o.retoken { // which comes behind it
+				w.failOver(o, late, why)
+			}
+		case *retoken:
+			o.failed(why)
 		case *keyCopy:
 			o.failed()
 		}

@@ -92,6 +92,9 @@ func (w *worker) mirror(r *request, effect protocol.Op) bool {
 	r.phase = mirroring
 	r.effect = effect
 	w.command(b, r, effect)
+	if r.meta && (effect == protocol.OpIncr || effect == protocol.OpDecr) {
+		w.retoken(b, r)
+	}
 	w.crowd(r, b)
 	return true
 }
@@ -110,10 +113,15 @@ func (w *worker) mirrored(r *request, kind protocol.Answer, number uint64) {
 	default:
 		same = kind == protocol.Stored
 	}
-	if same && r.meta && kind == protocol.Number {
-		w.retoken(r)
+	if r.retoken {
+		r.same = same
 		return
 	}
+	w.mirrorEnded(r, same)
+}
+
+// mirrorEnded ends a write, when the backup holds the same as the primary.
+func (w *worker) mirrorEnded(r *request, same bool) {
 	if same {
 		if r.when != 0 {
 			w.p.journals[r.backup].remove(r.key(), r.when)

@@ -57,6 +57,8 @@ type request struct {
 	filled  bool // the key has been copied to its server
 	meta    bool // sent as a meta command, with the token
 	classic bool // no token is chosen for it
+	retoken bool // a retoken is under way behind it, which ends it
+	same    bool // what the backup answered before that
 	tries   uint8
 	copies  uint8  // how often its key was copied for it
 	at      int32  // the server that it runs on

@@ -139,17 +139,68 @@ func (c *keyCopy) tokenAt(target *backend.Server) uint64 {
 	return target.ServerToken(source.ClientToken(c.item.CAS))
 }
 
-// retoken has the backup hold the number that it has counted under the token
-// that the primary gave it.
-func (w *worker) retoken(r *request) {
-	b := w.conns[r.backup]
-	if !b.Sync().Serves() {
-		w.repair(r)
-		w.settle(r)
-		return
-	}
-	r.effect = protocol.OpAppend
-	r.Kind, r.Answers = backend.Line, protocol.AnswersTo(protocol.OpAppend)
-	b.End(protocol.AppendRetoken(b.Begin(len(r.key())+64), r.key(), b.Server.ServerToken(r.token)))
-	b.Queue(&r.Call)
+// retoken is the command behind an incr or decr on the backup: it has the backup
+// hold the new number under the token that the primary gave it. Nothing may come
+// between the two, so they are sent together, and the request ends with this
+// one's answer.
+type retoken struct {
+	backend.Call
+
+	r    *request
+	next *retoken // free
 }
+
+// retoken queues one behind the command of r.
+func (w *worker) retoken(c *backend.Conn, r *request) {
+	t := w.retokens
+	if t != nil {
+		w.retokens = t.next
+	} else {
+		t = &retoken{}
+		t.Owner, t.Kind, t.Write = t, backend.Line, true
+		t.Answers = protocol.AnswersTo(protocol.OpAppend)
+	}
+	t.r = r
+	r.retoken = true
+	c.End(protocol.AppendRetoken(c.Begin(len(r.key())+64), r.key(), c.Server.ServerToken(r.token)))
+	c.Queue(&t.Call)
+}
+
+// done gives the command back and returns its request.
+func (t *retoken) done() *request {
+	r := t.r
+	t.r, t.next = nil, r.w.retokens
+	r.w.retokens = t
+	r.retoken = false
+	return r
+}
+
+// Answered is told a line (backend.Receiver).
+func (t *retoken) Answered(_ []byte, kind protocol.Answer, _ uint64) {
+	r := t.done()
+	r.w.mirrorEnded(r, r.same && kind == protocol.Done)
+}
+
+// failed is told that the connection was lost, and so was perhaps the command
+// before this one.
+func (t *retoken) failed(why error) {
+	r := t.done()
+	r.w.doubt(r, r.backup, why.Error())
+	r.w.settle(r)
+}
+
+// Found, Missed, SetHeader, SetValue and Uncertain are never called: the answer
+// is a line (backend.Receiver).
+func (t *retoken) Found([]byte, *protocol.ValueHeader, bool) {}
+
+// Missed is never called (backend.Receiver).
+func (t *retoken) Missed() {}
+
+// SetHeader is never called (backend.Receiver).
+func (t *retoken) SetHeader(dst []byte, _ bool) []byte { return dst }
+
+// SetValue is never called (backend.Receiver).
+func (t *retoken) SetValue() []byte { return nil }
+
+// Uncertain is never called (backend.Receiver).
+func (t *retoken) Uncertain([]byte) {}

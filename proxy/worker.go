@@ -43,7 +43,9 @@ type worker struct {
 	request   protocol.Request // being parsed
 	line      []byte           // an answer being made
 
-	tokens  tokens
+	tokens   tokens
+	retokens *retoken // free ones
+
 	writes  int           // in flight, until mirrored
 	pausing bool          // a flush_all lets writes end
 	delayed []engine.Task // writes and copies held back by it
