@@ -2,28 +2,31 @@ package proxy
 
 import (
 	"testing"
-	"time"
 
 	"magent/backend"
 )
 
-// What an item has left is written as memcached reads it: as seconds up to 30
-// days, as a point in time beyond.
+// What an item has left is written as the point in time at which it ends, so
+// that it does not live longer with every copy.
 //
 // promise: C8
 func TestExpiryOf(t *testing.T) {
-	s := backend.NewServer(backend.Address{Host: "127.0.0.1", Port: 1}, 0, 1, func(*backend.Server, backend.Change) {})
-	const day = 24 * 60 * 60
-	for ttl, want := range map[int64]int64{-1: 0, 1: 1, 60: 60, 30 * day: 30 * day} {
-		if got := expiryOf(ttl, s); got != want {
-			t.Errorf("%d seconds left: %d, want %d", ttl, got, want)
-		}
+	server := func() *backend.Server {
+		return backend.NewServer(backend.Address{Host: "127.0.0.1", Port: 1}, 0, 1, func(*backend.Server, backend.Change) {})
 	}
-	for _, ttl := range []int64{30*day + 1, 365 * day, 1 << 40} {
-		from := time.Now().Unix()
-		got := expiryOf(ttl, s)
-		if got < from+ttl || got > time.Now().Unix()+ttl {
-			t.Errorf("%d seconds left: %d, want that much behind %d", ttl, got, from)
+	from, to := server(), server()
+	if got := expiryOf(-1, from, to); got != 0 {
+		t.Errorf("an item without an end: %d, want none", got)
+	}
+	const day = 24 * 60 * 60
+	for _, ttl := range []int64{1, 60, 30 * day, 30*day + 1, 365 * day, 1 << 40} {
+		before := from.Clock()
+		got := expiryOf(ttl, from, to)
+		if after := from.Clock(); got < before+ttl || got > after+ttl {
+			t.Errorf("%d seconds left: %d, want that much behind %d", ttl, got, before)
+		}
+		if got <= 30*day {
+			t.Errorf("%d seconds left: %d, which memcached takes for seconds from now", ttl, got)
 		}
 	}
 }
