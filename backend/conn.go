@@ -246,10 +246,13 @@ func (c *Conn) greeted(in []byte) (n int, ok bool) {
 	n = min(len(in), len(c.greeting))
 	switch {
 	case string(in[:n]) != c.greeting[:n]:
-		if in[0] == 'E' && n < len(tooMany) || bytes.HasPrefix(in, tooMany) {
-			c.fail(ErrClosed)
-		} else {
+		switch n := min(len(in), len(tooMany)); {
+		case !bytes.Equal(in[:n], tooMany[:n]):
 			c.fail(ErrNewLife)
+		case n < len(tooMany):
+			return 0, true
+		default:
+			c.fail(ErrClosed)
 		}
 		return 0, false
 	case n < len(c.greeting):

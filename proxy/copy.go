@@ -113,7 +113,12 @@ func (w *worker) beginCopies(stripe uint32) {
 		}
 		w.pending = slices.Delete(w.pending, i, i+1)
 		i = -1 // what follows may have changed the list
+		now, missed := w.p.journals[c.to].find(c.Key)
 		switch c.careful = !w.p.recovery.alone(); {
+		case c.when != 0 && !missed:
+			c.end(true) // a write has made it good meanwhile
+		case c.when != 0 && now != c.when:
+			c.end(false)
 		case c.careful:
 			c.lookFirst()
 		case c.from == nowhere:

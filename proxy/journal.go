@@ -18,7 +18,7 @@ type journal struct {
 
 	mu       sync.Mutex
 	keys     map[string]entry
-	order    []string // the same, oldest first, with some that are gone
+	order    []place // the same, oldest first, with some that are gone
 	size     int64
 	counter  uint64
 	overflow bool
@@ -27,9 +27,17 @@ type journal struct {
 
 // entry is one key that was missed.
 type entry struct {
+	first   uint64 // counted: it came first
 	when    uint64 // counted: it came last
 	noted   bool   // for other proxies
 	foreign bool   // only another proxy has noted it
+}
+
+// place is that of one key. It is its own until the key is taken out; when it
+// comes again it gets another.
+type place struct {
+	key   string
+	first uint64
 }
 
 // added is what became of a key.
@@ -61,10 +69,11 @@ func (j *journal) enter(key []byte, note bool) added {
 	defer j.mu.Unlock()
 	j.counter++
 	if j.overflow {
+		j.foreign = j.foreign && !note
 		return addedLost
 	}
 	if e, ok := j.keys[string(key)]; ok {
-		j.keys[string(key)] = entry{when: j.counter, noted: true, foreign: e.foreign && !note}
+		j.keys[string(key)] = entry{first: e.first, when: j.counter, noted: true, foreign: e.foreign && !note}
 		if !note || e.noted && !e.foreign {
 			return addedKnown
 		}
@@ -78,11 +87,11 @@ func (j *journal) enter(key []byte, note bool) added {
 		return addedLost
 	}
 	name := string(key)
-	j.keys[name] = entry{when: j.counter, noted: true, foreign: !note}
+	j.keys[name] = entry{first: j.counter, when: j.counter, noted: true, foreign: !note}
 	if len(j.order) > 2*len(j.keys)+1024 {
 		j.compact()
 	}
-	j.order = append(j.order, name)
+	j.order = append(j.order, place{name, j.counter})
 	j.size += size
 	j.count.Add(1)
 	if note {
@@ -101,7 +110,13 @@ func (j *journal) loseAll(foreign bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.counter++
-	j.foreign = foreign && (!j.overflow || j.foreign)
+	if j.overflow {
+		foreign = foreign && j.foreign
+	}
+	for _, e := range j.keys {
+		foreign = foreign && e.foreign // what this proxy has missed is not forgotten with what others have
+	}
+	j.foreign = foreign
 	j.forget()
 	j.overflow = true
 	j.count.Store(1)
@@ -156,13 +171,19 @@ func (j *journal) remove(key []byte, when uint64) {
 
 // compact drops from the order what is gone.
 func (j *journal) compact() {
-	left := make([]string, 0, len(j.keys)+1)
-	for _, key := range j.order {
-		if _, ok := j.keys[key]; ok {
-			left = append(left, key)
+	left := make([]place, 0, len(j.keys)+1)
+	for _, p := range j.order {
+		if j.stands(p) {
+			left = append(left, p)
 		}
 	}
 	j.order = left
+}
+
+// stands tells whether a place is still that of its key.
+func (j *journal) stands(p place) bool {
+	e, ok := j.keys[p.key]
+	return ok && e.first == p.first
 }
 
 // latest is the count of what was entered.
@@ -238,12 +259,12 @@ func (j *journal) oldest(n int) []string {
 	defer j.mu.Unlock()
 	var found []string
 	done := 0
-	for _, key := range j.order {
+	for _, p := range j.order {
 		if len(found) == n {
 			break
 		}
-		if _, ok := j.keys[key]; ok {
-			found = append(found, key)
+		if j.stands(p) {
+			found = append(found, p.key)
 		} else if len(found) == 0 {
 			done++
 		}

@@ -150,8 +150,9 @@ func (w *watcher) beat(held backend.Stored) error {
 // asked for a moment and another proxy is there: what that one does until the
 // next request has to be read first.
 func (w *worker) fallAsleep() {
-	if !w.p.recovery.alone() && w.loop.Now()-max(w.asked, w.woken) > int64(asleepAfter) && !w.frozen {
+	if !w.asleep && !w.p.recovery.alone() && w.loop.Now()-max(w.asked, w.woken) > int64(asleepAfter) && !w.frozen {
 		w.asleep = true
+		w.p.recovery.awake.Add(-1)
 	}
 }
 
@@ -164,6 +165,9 @@ func (w *worker) wakeUp() {
 	w.waking = true
 	rc := w.p.recovery
 	w.p.wg.Go(func() {
+		rc.forgetting.Lock() // what is read now is not forgotten as long as clients are served
+		rc.awake.Add(1)
+		rc.forgetting.Unlock()
 		rc.readAllFacts()
 		rc.judge()
 		w.loop.Post(engine.TaskFunc(w.awake))

@@ -65,7 +65,10 @@ func parseRecord(text []byte) missedRecord {
 		return missedRecord{lost: true}
 	}
 	generation, err := strconv.ParseUint(words[1], 10, 63)
-	if err != nil || words[2] != "open" {
+	if err != nil {
+		return missedRecord{lost: true}
+	}
+	if words[2] != "open" {
 		return missedRecord{generation: generation, lost: true}
 	}
 	rec := missedRecord{generation: generation}

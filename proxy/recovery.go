@@ -40,6 +40,9 @@ type recovery struct {
 	yields   atomic.Bool  // and sees to the servers
 	yielded  atomic.Bool  // which was said in the log
 
+	awake      atomic.Int32 // workers that serve clients, or are about to
+	forgetting sync.Mutex   // held while notes are forgotten
+
 	flushAt atomic.Int64 // Unix seconds of a flush_all that is still to come, 0 for none
 }
 

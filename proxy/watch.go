@@ -206,16 +206,7 @@ func (w *watcher) keep(server int32, f fact) error {
 	if err := w.keepLifeOf(server, f); err != nil {
 		return err
 	}
-	if !rc.acts() {
-		// The active proxy replays it. Before this one serves a client it reads
-		// all of it once more.
-		if f.noted && f.record.generation > rec.generation.Load() {
-			rc.merge(server, w.at, fact{noted: true, record: missedRecord{generation: f.record.generation}}, false)
-		}
-		j.forgetForeign()
-		if f.noted && !f.record.lost {
-			rc.forgetReplayed(server, w.at, f.record)
-		}
+	if !rc.acts() && w.forget(server, f) {
 		return nil
 	}
 	if !f.noted {
@@ -252,6 +243,28 @@ func (w *watcher) keep(server int32, f fact) error {
 		rec.renew(generation)
 	}
 	return err
+}
+
+// forget takes out of a server's journal what the active proxy replays: before
+// this one serves a client it reads all of it once more. It returns false when
+// it does serve clients.
+func (w *watcher) forget(server int32, f fact) bool {
+	rc := w.rc
+	rc.forgetting.Lock()
+	defer rc.forgetting.Unlock()
+	if rc.awake.Load() > 0 {
+		return false
+	}
+	rec := rc.record(server, w.at)
+	if f.noted && f.record.generation > rec.generation.Load() {
+		rc.merge(server, w.at, fact{noted: true, record: missedRecord{generation: f.record.generation}}, false)
+	}
+	rc.p.journals[server].forgetForeign()
+	if f.noted && !f.record.lost {
+		rc.forgetReplayed(server, w.at, f.record)
+	}
+	rec.setMerged(0)
+	return true
 }
 
 // forgetReplayed takes out of a server's journal what this proxy has noted on a
