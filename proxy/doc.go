@@ -17,6 +17,7 @@
 //	leases.go     one loop at a time writes a key
 //	handover.go   a request that another loop has to run
 //	mirror.go     what the primary confirmed goes to the backup
+//	tokens.go     both servers hold an item under the same cas token
 //	failover.go   a connection failed: what becomes of its requests
 //	flush.go      flush_all, on every server at one moment
 //	slowreader.go a client that asks for more than it reads
