@@ -473,7 +473,7 @@ func (c *keyCopy) end(ok bool) {
 	delete(w.copies, string(c.Key))
 	w.held -= int64(len(c.block))
 	if ok && c.exact {
-		w.p.journals[c.to].remove(c.Key, c.when)
+		w.p.journals[c.to].remove(c.Key, c.when, w.p.recovery.rival.Load())
 	}
 	w.noLongerIdle(c.stripe)
 	w.p.leases.give(c.stripe)
@@ -485,6 +485,7 @@ func (c *keyCopy) end(ok bool) {
 	for _, r := range c.waiting {
 		r.copies++
 		r.filled = r.filled || ok && c.to == r.at
+		r.cured = r.cured || ok && c.exact && c.to == r.at
 		switch {
 		case ok && c.refused && r.op == protocol.OpGet && c.block != nil:
 			w.answerCopy(r, c)

@@ -153,14 +153,15 @@ func (j *journal) find(key []byte) (when uint64, missed bool) {
 }
 
 // remove takes a key out that has been made good, unless it has come again
-// since.
-func (j *journal) remove(key []byte, when uint64) {
+// since. With a rival, a proxy that has clients too, what only others have noted
+// stays: they may write it again, and note no key twice.
+func (j *journal) remove(key []byte, when uint64, rival bool) {
 	if j.empty() {
 		return
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if e, ok := j.keys[string(key)]; !ok || e.when != when {
+	if e, ok := j.keys[string(key)]; !ok || e.when != when || e.foreign && rival {
 		return
 	}
 	j.take(string(key))
@@ -251,6 +252,21 @@ func (j *journal) forgetForeign() {
 			j.take(key)
 		}
 	}
+}
+
+// onlyForeign tells whether all that stands here was noted by others.
+func (j *journal) onlyForeign() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.overflow {
+		return false
+	}
+	for _, e := range j.keys {
+		if !e.foreign {
+			return false
+		}
+	}
+	return true
 }
 
 // oldest returns up to n keys in the order in which they came first.

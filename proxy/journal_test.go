@@ -106,7 +106,7 @@ func TestJournalIsAList(t *testing.T) {
 					t.Skip("nothing was ever entered")
 				}
 				e := rapid.SampledFrom(removable).Draw(t, "entry")
-				j.remove([]byte(e.key), e.when)
+				j.remove([]byte(e.key), e.when, false)
 				if i := model.at(e.key); i >= 0 && model.entries[i].when == e.when {
 					model.entries = slices.Delete(model.entries, i, i+1)
 				}
@@ -183,12 +183,12 @@ func TestAKeyThatComesAgainStays(t *testing.T) {
 	j.add([]byte("k"))
 	begun, _ := j.find([]byte("k"))
 	j.add([]byte("k"))
-	j.remove([]byte("k"), begun)
+	j.remove([]byte("k"), begun, false)
 	again, missed := j.find([]byte("k"))
 	if !missed || j.empty() {
 		t.Fatal("the second write is forgotten")
 	}
-	j.remove([]byte("k"), again)
+	j.remove([]byte("k"), again, false)
 	if _, missed := j.find([]byte("k")); missed || !j.empty() {
 		t.Error("the key stays when it has been made good")
 	}
@@ -284,7 +284,7 @@ func TestAFullJournalHoldsEveryKey(t *testing.T) {
 		if j.length() != 0 || j.size != 0 || len(j.order) != 0 {
 			t.Errorf("%s: it keeps %d keys, %d bytes, %d places", name, j.length(), j.size, len(j.order))
 		}
-		j.remove([]byte("k01"), j.latest())
+		j.remove([]byte("k01"), j.latest(), false)
 		if !j.lost() {
 			t.Errorf("%s: one copied key made the server whole", name)
 		}
@@ -304,7 +304,7 @@ func TestAJournalDoesNotGrowWithItsWrites(t *testing.T) {
 	for range 8000 {
 		j.add([]byte("comes and goes"))
 		when, _ := j.find([]byte("comes and goes"))
-		j.remove([]byte("comes and goes"), when)
+		j.remove([]byte("comes and goes"), when, false)
 	}
 	j.add([]byte("comes and goes"))
 	if n := len(j.order); n > 5000 {
@@ -346,7 +346,7 @@ func TestJournalIsShared(t *testing.T) {
 		for _, key := range j.oldest(50) {
 			seen[key] = true
 			when, _ := j.find([]byte(key))
-			j.remove([]byte(key), when)
+			j.remove([]byte(key), when, false)
 		}
 	}
 	if want := keys + writers*keys; len(seen) != want || j.length() != 0 || j.size != 0 {

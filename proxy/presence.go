@@ -178,5 +178,9 @@ func (w *worker) wakeUp() {
 func (w *worker) awake() {
 	w.asleep, w.waking = false, false
 	w.woken = w.loop.Now()
+	if w.drainLater {
+		w.drainLater = false
+		w.drain()
+	}
 	w.sessions.Each((*session).wake)
 }

@@ -114,21 +114,22 @@ func TestALostRecordIsShort(t *testing.T) {
 func TestFactOfALife(t *testing.T) {
 	life := backend.Life{PID: 123, Start: 1700000000}
 	for _, whole := range []bool{true, false} {
-		got, gotWhole, ok := parseLifeText(lifeText(life, whole))
-		if got != life || gotWhole != whole || !ok {
-			t.Errorf("%q: %v, whole %v, %v", lifeText(life, whole), got, gotWhole, ok)
+		got, gotWhole, teller, ok := parseLifeText(lifeText(life, whole, "A"))
+		if got != life || gotWhole != whole || teller != "A" || !ok {
+			t.Errorf("%q: %v, whole %v, %v", lifeText(life, whole, "A"), got, gotWhole, ok)
 		}
 	}
 	for text, want := range map[string]fact{
-		"123-1700000000 whole":      {known: true, whole: true, life: life},
-		"123-1700000000 lacking":    {known: true, life: life},
-		"123-1700000000":            {known: true, life: life}, // nothing is promised
-		"123-1700000000 whole more": {known: true, life: life},
-		"":                          {},
-		"whole":                     {},
-		"123 whole":                 {},
-		"x-1 whole":                 {},
-		"1-x whole":                 {},
+		"123-1700000000 whole A":   {known: true, whole: true, life: life, teller: "A"},
+		"123-1700000000 lacking B": {known: true, life: life, teller: "B"},
+		"123-1700000000 half A":    {known: true, life: life, teller: "A"},
+		"123-1700000000":           {},
+		"123-1700000000 whole A B": {},
+		"":                         {},
+		"whole":                    {},
+		"123 whole":                {},
+		"x-1 whole":                {},
+		"1-x whole":                {},
 	} {
 		got := factOf("cache:1", map[string]backend.Stored{
 			"__magent__:life:cache:1": {Value: []byte(text)},

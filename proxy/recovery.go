@@ -29,8 +29,9 @@ type recovery struct {
 	lacking []atomic.Bool // keys that its twins hold, each server
 	unasked []atomic.Bool // whether a server came up before it was known what each other holds
 	resyncs []resync
-	cleared []atomic.Bool // the server held nothing, or was flushed, when it came back
-	listing []sync.Mutex  // of a server's keys
+	told    []atomic.Pointer[string] // who was believed last that the server lacks keys
+	cleared []atomic.Bool            // the server held nothing, or was flushed, when it came back
+	listing []sync.Mutex             // of a server's keys
 	wakers  []chan struct{}
 
 	presence presence
@@ -50,7 +51,7 @@ func newRecovery(p *Proxy) *recovery {
 	n := len(p.servers)
 	rc := &recovery{
 		p: p, presence: presence{name: rand.Text(), beats: map[beatPlace]beat{}}, twins: make([][]int32, n), records: make([]record, n*n),
-		lacking: make([]atomic.Bool, n), resyncs: make([]resync, n), unasked: make([]atomic.Bool, n*n), listing: make([]sync.Mutex, n), cleared: make([]atomic.Bool, n), wakers: make([]chan struct{}, n),
+		lacking: make([]atomic.Bool, n), resyncs: make([]resync, n), unasked: make([]atomic.Bool, n*n), listing: make([]sync.Mutex, n), cleared: make([]atomic.Bool, n), told: make([]atomic.Pointer[string], n), wakers: make([]chan struct{}, n),
 	}
 	rc.yields.Store(true) // until it is known who else is there
 	for i := range n {
@@ -227,7 +228,7 @@ func (rc *recovery) tellLacking(s *backend.Server) {
 		if err != nil {
 			continue
 		}
-		_, _ = c.Store("set", lifeOfKey(s.Name()), lifeText(life, false))
+		_, _ = c.Store("set", lifeOfKey(s.Name()), lifeText(life, false, rc.presence.name))
 		c.Close()
 	}
 }
@@ -274,6 +275,8 @@ func (rc *recovery) step(ctx context.Context, server int32) bool {
 	case j.lost():
 		s.TakeOut(true, "it has missed more writes than the journal holds (see --journal-keys)")
 		return false
+	case !j.empty() && rc.rival.Load() && j.onlyForeign():
+		return false // who has noted it replays it; until then it is copied whenever it is asked for
 	case !j.empty():
 		s.Doubt("its journal is replayed")
 		if !rc.replay(ctx, server) {
@@ -359,11 +362,7 @@ func (rc *recovery) readAllFacts() {
 				if rc.merge(int32(server), at, f, true) && !s.Miss() {
 					s.Doubt("another proxy has made writes without it")
 				}
-				if life, ok := s.Life(); ok && f.known && f.life == life && !f.whole && !rc.lacks(int32(server)) {
-					rc.setLacks(int32(server), true)
-					rc.resyncs[server].again()
-					s.Doubt("another proxy has found that it lacks keys")
-				}
+				rc.believe(int32(server), f)
 			})
 		}
 	}

@@ -55,6 +55,7 @@ type request struct {
 	lacking bool // its server may lack the key although the other one holds it
 	unsure  bool // counted among the session's gets that may be asked again after a miss
 	filled  bool // the key has been copied to its server
+	cured   bool // exactly, so that its journal does not matter
 	meta    bool // sent as a meta command, with the token
 	classic bool // no token is chosen for it
 	retoken bool // a retoken is under way behind it, which ends it

@@ -63,9 +63,6 @@ type session struct {
 // Ready is called by the loop.
 func (s *session) Ready(ev engine.Events) {
 	if ev.Readable() {
-		if s.w.asleep {
-			s.w.wakeUp()
-		}
 		s.readable = true
 		s.ending = s.ending || ev.Ended()
 		s.advance()
@@ -106,6 +103,9 @@ func (s *session) sawAnswer(size int) {
 // advance parses what has been read, and reads on, until the client is
 // blocked or has sent no more.
 func (s *session) advance() {
+	if s.w.asleep && (len(s.in) > 0 || s.readable) {
+		s.w.wakeUp()
+	}
 	budget := inputPerTurn
 	for !s.blocked() {
 		if len(s.in) > 0 && !s.incomplete() {

@@ -14,12 +14,12 @@ import (
 // key's other server, -1 for none. It returns true when r has to wait, or is
 // answered already.
 func (w *worker) prepare(r *request, state backend.State, at, other int32) (done bool) {
-	r.filled = r.filled && r.at == at
+	r.filled, r.cured = r.filled && r.at == at, r.cured && r.at == at
 	r.at, r.lacking, r.when = at, false, 0
 	if state != backend.Warming {
 		return false
 	}
-	if when, missed := w.p.journals[at].find(r.key()); missed {
+	if when, missed := w.p.journals[at].find(r.key()); missed && !r.cured {
 		if r.op == protocol.OpSet {
 			r.when = when
 			return false // it makes the key good

@@ -11,9 +11,10 @@ import (
 
 // fact is what one server tells of another, for proxies to come.
 type fact struct {
-	known bool // a life is told
-	life  backend.Life
-	whole bool // the server held what it should
+	known  bool // a life is told
+	life   backend.Life
+	whole  bool   // the server held what it should
+	teller string // the proxy that says so
 
 	noted  bool // there is a record of missed keys
 	record missedRecord
@@ -22,24 +23,28 @@ type fact struct {
 	empty bool // the teller itself holds no client's item
 }
 
-func lifeText(life backend.Life, whole bool) string {
+func lifeText(life backend.Life, whole bool, teller string) string {
+	state := "lacking"
 	if whole {
-		return life.String() + " whole"
+		state = "whole"
 	}
-	return life.String() + " lacking"
+	return life.String() + " " + state + " " + teller
 }
 
-func parseLifeText(text string) (life backend.Life, whole, ok bool) {
-	name, state, _ := strings.Cut(text, " ")
-	life, ok = backend.ParseLife(name)
-	return life, state == "whole", ok
+func parseLifeText(text string) (life backend.Life, whole bool, teller string, ok bool) {
+	words := strings.Fields(text)
+	if len(words) != 3 {
+		return life, false, "", false
+	}
+	life, ok = backend.ParseLife(words[0])
+	return life, words[1] == "whole", words[2], ok
 }
 
 // factOf makes a fact of what was read.
 func factOf(server string, found map[string]backend.Stored) fact {
 	var f fact
 	if v, ok := found[lifeOfKey(server)]; ok {
-		f.life, f.whole, f.known = parseLifeText(string(v.Value))
+		f.life, f.whole, f.teller, f.known = parseLifeText(string(v.Value))
 	}
 	if v, ok := found[missedKey(server)]; ok {
 		f.noted, f.token = true, v.CAS
@@ -101,8 +106,12 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 			news = true
 		}
 	}
+	times := map[string]int{}
 	for _, key := range f.record.keys {
-		if !rec.isMine(key) && (anew || rec.mergedToken() != f.token) {
+		times[string(key)]++ // what two have noted stands there twice
+	}
+	for _, key := range f.record.keys {
+		if (!rec.isMine(key) || times[string(key)] > 1) && (anew || rec.mergedToken() != f.token) {
 			j.addNoted(key)
 			news = true
 		}
@@ -285,6 +294,32 @@ func (rc *recovery) forgetReplayed(server, at int32, held missedRecord) {
 	})
 }
 
+// believe takes over that another proxy has found a server, in the life that
+// this one knows, to lack keys: once for each time that it says so.
+func (rc *recovery) believe(server int32, f fact) {
+	s := rc.p.servers[server]
+	life, ok := s.Life()
+	if !ok || !f.known || f.life != life || f.teller == rc.presence.name {
+		return
+	}
+	told := &rc.told[server]
+	if f.whole {
+		if last := told.Load(); last != nil && *last == f.teller {
+			told.Store(nil)
+		}
+		return
+	}
+	if last := told.Load(); last != nil && *last == f.teller {
+		return
+	}
+	told.Store(&f.teller)
+	if !rc.lacks(server) {
+		rc.setLacks(server, true)
+		rc.resyncs[server].again()
+		s.Doubt("another proxy has found that it lacks keys")
+	}
+}
+
 // keepLifeOf tells which life of a server holds what it should.
 func (w *watcher) keepLifeOf(server int32, f fact) error {
 	rc := w.rc
@@ -293,6 +328,7 @@ func (w *watcher) keepLifeOf(server int32, f fact) error {
 	if !ok || !s.Serves() {
 		return nil
 	}
+	rc.believe(server, f)
 	whole := !rc.lacks(server)
 	same := f.known && f.life == life
 	switch {
@@ -302,6 +338,6 @@ func (w *watcher) keepLifeOf(server int32, f fact) error {
 	case same && f.whole == whole, f.known && !same && f.life.Start > life.Start, !rc.acts():
 		return nil
 	}
-	_, err := w.client.Store("set", lifeOfKey(s.Name()), lifeText(life, whole))
+	_, err := w.client.Store("set", lifeOfKey(s.Name()), lifeText(life, whole, rc.presence.name))
 	return err
 }

@@ -65,15 +65,16 @@ type worker struct {
 	lastArrival int64
 	holdSince   int64 // when the oldest request that is held back came; 0: none
 
-	sweep    engine.Timer
-	asked    int64 // when a client last asked for a key
-	asleep   bool  // clients wait until it is known what other proxies have done
-	waking   bool
-	woken    int64 // when they last went on
-	frozen   bool  // a binary upgrade is under way: nothing new is begun
-	draining bool
-	quiet    func() // called once when nothing is in flight
-	stats    counters
+	sweep      engine.Timer
+	asked      int64 // when a client last asked for a key
+	asleep     bool  // clients wait until it is known what other proxies have done
+	waking     bool
+	woken      int64 // when they last went on
+	frozen     bool  // a binary upgrade is under way: nothing new is begun
+	draining   bool
+	drainLater bool   // when clients are served again
+	quiet      func() // called once when nothing is in flight
+	stats      counters
 }
 
 func newWorker(p *Proxy, index int) (*worker, error) {
@@ -331,7 +332,7 @@ func (w *worker) whenQuiet(f func()) {
 }
 
 func (w *worker) checkQuiet() {
-	if w.writes > 0 || len(w.delayed) > 0 || w.quiet == nil {
+	if w.writes > 0 || len(w.delayed) > 0 || w.quiet == nil || w.drainLater {
 		return
 	}
 	busy := false
@@ -350,6 +351,11 @@ func (w *worker) checkQuiet() {
 // drain lets every client finish what it has sent, and closes it then.
 func (w *worker) drain() {
 	w.draining = true
+	if w.asleep {
+		w.drainLater = true
+		w.wakeUp()
+		return
+	}
 	w.sessions.Each(func(s *session) {
 		s.advance() // what the client has sent so far
 		s.ended = true
