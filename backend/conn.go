@@ -232,9 +232,8 @@ func (c *Conn) greet() bool {
 		return true
 	}
 	c.greeting = *want
-	n, errno := engine.Write(c.fd, greetingRequest)
-	if errno != 0 || n != len(greetingRequest) {
-		c.fail(fmt.Errorf("%w: %w", ErrClosed, errno))
+	if n, err := engine.Write(c.fd, greetingRequest); err != nil || n != len(greetingRequest) {
+		c.fail(fmt.Errorf("%w: %d bytes sent: %w", ErrClosed, n, err))
 		return false
 	}
 	return true

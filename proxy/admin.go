@@ -16,8 +16,6 @@ import (
 // where a key lives and what both servers hold of it, `magent resync` has all
 // servers given what they lack.
 
-const adminVerb = "magent"
-
 // admin answers a line that memcached does not know, when it is one of
 // magent's own commands.
 func (s *session) admin(r *protocol.Request) bool {

@@ -37,7 +37,6 @@ type keyCopy struct {
 	timer    engine.Timer
 	compare  bool // exact, but nothing is sent to a target that holds the same
 	look     secondLook
-	other    []byte // the target's item, when it is compared
 	when     uint64 // of the target's journal entry when the copy began
 	step     copyStep
 	block    []byte // the item as it came, with its line end
@@ -114,7 +113,12 @@ func (w *worker) beginCopies(stripe uint32) {
 		w.pending = slices.Delete(w.pending, i, i+1)
 		i = -1 // what follows may have changed the list
 		now, missed := w.p.journals[c.to].find(c.Key)
-		switch c.careful = !w.p.recovery.alone(); {
+		plain := !w.p.servers[c.to].HasMeta() // it can be told to delete, and no more
+		switch c.careful = !w.p.recovery.alone() && !plain; {
+		case plain && (c.exact || c.from == nowhere):
+			c.remove()
+		case plain:
+			c.end(true)
 		case c.when != 0 && !missed:
 			c.end(true) // a write has made it good meanwhile
 		case c.when != 0 && now != c.when:

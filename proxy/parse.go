@@ -128,7 +128,7 @@ func (s *session) reserved(r *protocol.Request, key []byte) bool {
 	}
 	s.w.stats.invalid++
 	quiet := r.Quiet
-	*r = protocol.Request{Op: protocol.OpInvalid, Reply: reservedLine}
+	*r = protocol.Request{Op: protocol.OpInvalid, Reply: reservedLine, Skip: r.Skip}
 	if quiet {
 		r.Reply = nil
 	}
@@ -202,6 +202,9 @@ func (s *session) store(r *protocol.Request, data []byte, end int) {
 // tooLarge refuses a storage request as memcached does: the value is thrown
 // away, and a set leaves nothing old behind.
 func (s *session) tooLarge(r *protocol.Request) {
+	if s.reserved(r, r.Key) {
+		return
+	}
 	s.skip = r.Skip
 	if r.Refused != protocol.OpSet {
 		s.answerNow(r)

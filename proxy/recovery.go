@@ -23,7 +23,6 @@ const (
 // It has a goroutine for each server; the copying itself is done by the loops.
 type recovery struct {
 	p       *Proxy
-	name    string        // tells this proxy from others
 	twins   [][]int32     // for each server, those that hold second copies of its keys
 	records []record      // of each server on each other
 	lacking []atomic.Bool // keys that its twins hold, each server

@@ -41,7 +41,6 @@ type secondLooks struct {
 	timer  engine.Timer
 	budget float64 // keys that may be sampled now
 	wanted bool    // the next key that is asked for is one
-	missed uint64  // keys that found no room
 }
 
 // lookLater has a key compared after a while.

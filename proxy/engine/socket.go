@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -104,14 +105,10 @@ func Reset(fd int) {
 func CloseWrite(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }
 
 // Write sends what the socket takes of b at once.
-func Write(fd int, b []byte) (n int, errno unix.Errno) {
+func Write(fd int, b []byte) (n int, err error) {
 	for {
-		n, err := unix.SendmsgN(fd, b, nil, nil, unix.MSG_NOSIGNAL)
-		if err == nil {
-			return n, 0
-		}
-		if errno = err.(unix.Errno); errno != unix.EINTR {
-			return 0, errno
+		if n, err = unix.SendmsgN(fd, b, nil, nil, unix.MSG_NOSIGNAL); !errors.Is(err, unix.EINTR) {
+			return n, err
 		}
 	}
 }
