@@ -193,7 +193,10 @@ func TestClientWaitsForEachAnswer(t *testing.T) {
 	answer := "VALUE k 0 6 9\r\nva\r\nue\r\nVALUE m 1 1 10\r\nx\r\nEND\r\n"
 	go func() {
 		for i := range len(answer) {
-			server.Write([]byte(answer[i : i+1]))
+			if _, err := server.Write([]byte(answer[i : i+1])); err != nil {
+				t.Errorf("the server cannot answer: %v", err)
+				return
+			}
 		}
 	}()
 	found, err := client.Gets("k", "m")

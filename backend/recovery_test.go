@@ -265,7 +265,7 @@ func TestLifeThatCannotBeNoted(t *testing.T) {
 		f := newFakeServer(t, "127.0.0.1:0", l.answer)
 		recovery := &fakeRecovery{decide: func(*Server, Return) Verdict { return Verdict{To: Up} }}
 		p := probeWith(t, addressAt(f.at()), recovery, nil)
-		p.report(t, part, func(err error) bool { return strings.Contains(err.Error(), part) })
+		_ = p.report(t, part, func(err error) bool { return strings.Contains(err.Error(), part) })
 		if _, restored, _ := recovery.seen(); p.Serves() || len(restored) > 0 {
 			t.Errorf("%s: it serves: %v, restored %v", answer, p.Serves(), restored)
 		}
@@ -287,7 +287,7 @@ func TestLifeThatIsNotTold(t *testing.T) {
 		})
 		recovery := &fakeRecovery{decide: func(*Server, Return) Verdict { return Verdict{To: Up} }}
 		p := probeWith(t, addressAt(f.at()), recovery, nil)
-		p.report(t, ErrProtocol.Error(), func(err error) bool { return errors.Is(err, ErrProtocol) })
+		_ = p.report(t, ErrProtocol.Error(), func(err error) bool { return errors.Is(err, ErrProtocol) })
 		if returns, _, _ := recovery.seen(); p.Serves() || len(returns) > 0 {
 			t.Errorf("%s: it serves: %v, decided %v", name, p.Serves(), returns)
 		}
@@ -301,7 +301,7 @@ func TestFlushThatIsRefused(t *testing.T) {
 	m := startMemcached(t, "-F")
 	recovery := &fakeRecovery{decide: func(*Server, Return) Verdict { return Verdict{Flush: true, To: Warming} }}
 	p := probeWith(t, addressAt(m.at), recovery, nil)
-	p.report(t, "-F", func(err error) bool { return strings.Contains(err.Error(), "-F") })
+	_ = p.report(t, "-F", func(err error) bool { return strings.Contains(err.Error(), "-F") })
 	if _, restored, _ := recovery.seen(); p.Serves() || len(restored) > 0 || p.Flushes.Load() > 0 {
 		t.Errorf("it serves: %v, restored %v, %d flushes", p.Serves(), restored, p.Flushes.Load())
 	}
