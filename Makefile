@@ -25,7 +25,7 @@ MODERN       := $(CURDIR)/.tools/memcached-1.6.38/memcached
 SERVER_TESTS := ./backend ./proxy/protocol ./integration
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-modern memcached-1.6.38 check lint fuzz bench bench-recovery install uninstall clean go
+.PHONY: help build run test test-modern checker memcached-1.6.38 check lint fuzz bench bench-recovery install uninstall clean go
 
 help: ## show this list
 	@echo 'magent, a write-mirroring cache proxy for memcached'
@@ -51,6 +51,10 @@ test-modern: go memcached-1.6.38 ## run every test over the newer memcached only
 
 memcached-1.6.38: ## unpack memcached of Debian 13 in .tools
 	@.ci/memcached-trixie .tools/memcached-1.6.38
+
+checker: go ## clients and faults against a model of one cache, for MAGENT_CHECK (30m)
+	@.ci/packages $(TEST_NEEDS)
+	MAGENT_CHECK=$${MAGENT_CHECK:-30m} CGO_ENABLED=1 go test -count 1 -timeout 0 -v -run TestNoPromiseIsBroken ./integration/checker
 
 check: go ## what CI checks besides the tests
 	@.ci/packages $(COMPILER)

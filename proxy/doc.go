@@ -20,6 +20,19 @@
 //	tokens.go     both servers hold an item under the same cas token
 //	failover.go   a connection failed: what becomes of its requests
 //	flush.go      flush_all, on every server at one moment
+//	missing.go    a server does not get a write
+//	journal.go    the keys whose writes it has missed
+//	record.go     the same, for other proxies, on the server that got them
+//	recovery.go   what becomes of a server that answers again; replay
+//	warmup.go     requests for a server that may lack keys, or hold wrong ones
+//	copy.go       the copying of one key, under its lease
+//	resync.go     the copying of all that a server lacks
+//	keylist.go    the keys to copy, last used first
+//	secondlook.go the two copies of a key are compared
+//	presence.go   which proxy sees to the servers
+//	watch.go      what other proxies have noted is read
+//	tokens.go     cas tokens that both servers hold
+//	admin.go      magent explain, magent resync
 //	slowreader.go a client that asks for more than it reads
 //	turnaway.go   a client more than there may be
 //	upgrade.go    another program goes on with the same clients
@@ -36,6 +49,7 @@
 // # Failure
 //
 // A write is run without a server only after every loop is bound to see that
-// this server is out. A server that has missed a write comes back flushed.
+// this server is out. The key is entered in the server's journal, and nobody is
+// answered from that server for it before it has been copied from its twin.
 // See package backend for the states.
 package proxy
