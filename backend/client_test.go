@@ -118,7 +118,7 @@ func TestClientErrors(t *testing.T) {
 		"stats": func(c *Client) error { _, err := c.Stats(); return err },
 		"item":  func(c *Client) error { _, _, _, err := c.Item("k"); return err },
 		"life":  func(c *Client) error { _, err := c.Life(); return err },
-		"dump":  func(c *Client) error { return c.DumpKeys(DumpByHash, func([]byte, int64) {}) },
+		"dump":  func(c *Client) error { return c.DumpKeys(DumpByHash, func([]byte, int64, int) {}) },
 		"store": func(c *Client) error { _, err := c.Store("set", "k", "value"); return err },
 	}
 	for _, c := range []struct {

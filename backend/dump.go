@@ -19,11 +19,11 @@ const (
 	DumpByClass = "all"
 )
 
-// DumpKeys calls each for every key of the server, and when it was used last
-// (Unix seconds). The key is valid until each returns. The connection is of no
+// DumpKeys calls each for every key of the server, with when it was used last
+// (Unix seconds) and the bytes that its item takes. The key is valid until each returns. The connection is of no
 // use afterwards. Errors wrap ErrNoDump, or what broke the connection.
 // A LRU crawler that is off is turned on for this long.
-func (c *Client) DumpKeys(walk string, each func(key []byte, access int64)) error {
+func (c *Client) DumpKeys(walk string, each func(key []byte, access int64, size int)) error {
 	c.longer = true
 	err := c.dump(walk, each)
 	if !errors.Is(err, errCrawlerOff) {
@@ -43,7 +43,7 @@ func (c *Client) DumpKeys(walk string, each func(key []byte, access int64)) erro
 // errCrawlerOff says that the thread is not running that lists the keys.
 var errCrawlerOff = fmt.Errorf("%w: its LRU crawler is off", ErrNoDump)
 
-func (c *Client) dump(walk string, each func(key []byte, access int64)) error {
+func (c *Client) dump(walk string, each func(key []byte, access int64, size int)) error {
 	if err := c.Send("lru_crawler metadump " + walk + "\r\n"); err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (c *Client) dump(walk string, each func(key []byte, access int64)) error {
 			return nil
 		case protocol.ParseDumpLine(line, &k, scratch):
 			if k.IsText() { // others cannot be asked for in a line
-				each(k.Key, k.Access)
+				each(k.Key, k.Access, k.Size)
 			}
 		case first && strings.HasPrefix(string(line), "BUSY"):
 			return fmt.Errorf("%w: it answered %.60q", ErrClosed, line)

@@ -17,7 +17,7 @@ func dumped(t *testing.T, m *memcached, walk string) (keys map[string]int64, err
 		keys = map[string]int64{}
 		c := dialTest(t, m)
 		defer c.Close()
-		err = c.DumpKeys(walk, func(key []byte, access int64) {
+		err = c.DumpKeys(walk, func(key []byte, access int64, _ int) {
 			if _, twice := keys[string(key)]; twice && walk == DumpByHash {
 				t.Errorf("%q is listed twice", key)
 			}
@@ -121,7 +121,7 @@ func TestDumpThatIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		keys := 0
-		err = client.DumpKeys(DumpByHash, func([]byte, int64) { keys++ })
+		err = client.DumpKeys(DumpByHash, func([]byte, int64, int) { keys++ })
 		if !errors.Is(err, c.want) || errors.Is(err, ErrNoDump) != c.noDump || keys != c.keys {
 			t.Errorf("%s: %d keys, %v; want %d, %v", c.name, keys, err, c.keys, c.want)
 		}

@@ -26,6 +26,7 @@ type keyList struct {
 type listed struct {
 	access uint32 // when it was used last, Unix seconds
 	start  uint32
+	size   uint32 // bytes of its item
 	length uint8
 }
 
@@ -44,14 +45,14 @@ func (l *keyList) passes(all int) int {
 	return 1 + (all+room/2)/(room/2) // the parts are not equal
 }
 
-func (l *keyList) add(key []byte, access int64) {
+func (l *keyList) add(key []byte, access int64, size int) {
 	if l.pass > 0 && l.hash(key)%uint64(l.parts) != uint64(l.pass-1) {
 		return
 	}
 	if len(l.entries) >= 2*listMost || len(l.text)+len(key) > 2*listBytes {
 		l.shrink()
 	}
-	l.entries = append(l.entries, listed{access: uint32(max(access, 0)), start: uint32(len(l.text)), length: uint8(len(key))})
+	l.entries = append(l.entries, listed{access: uint32(max(access, 0)), start: uint32(len(l.text)), size: uint32(size), length: uint8(len(key))})
 	l.text = append(l.text, key...)
 }
 
@@ -74,13 +75,14 @@ func (l *keyList) shrink() {
 	l.entries, l.text = kept, text
 }
 
-// next returns up to n keys that it has not returned before.
-func (l *keyList) next(n int) []string {
-	n = min(n, len(l.entries)-l.at)
-	keys := make([]string, 0, n)
-	for _, e := range l.entries[l.at : l.at+n] {
+// next returns up to n keys that it has not returned before, fewer when their
+// items together have more than so many bytes.
+func (l *keyList) next(n, bytes int) []string {
+	var keys []string
+	for ; len(keys) < n && l.at < len(l.entries) && (bytes > 0 || len(keys) == 0); l.at++ {
+		e := l.entries[l.at]
 		keys = append(keys, string(l.text[e.start:e.start+uint32(e.length)]))
+		bytes -= int(e.size)
 	}
-	l.at += n
 	return keys
 }

@@ -34,14 +34,14 @@ func TestKeyListIsInOrder(t *testing.T) {
 				access: rapid.SampledFrom([]int64{-1, 0, 1, 5, 1 << 31, 1<<32 - 1}).Draw(t, "access"),
 			}
 			want = append(want, u)
-			l.add([]byte(u.key), u.access)
+			l.add([]byte(u.key), u.access, 0)
 		}
 		slices.SortStableFunc(want, func(a, b used) int { return int(max(b.access, 0) - max(a.access, 0)) })
 		l.newestFirst()
 		var got []string
 		for {
 			n := rapid.IntRange(1, 9).Draw(t, "n")
-			batch := l.next(n)
+			batch := l.next(n, 1<<30)
 			if len(batch) > n {
 				t.Fatalf("%d keys, want %d at most", len(batch), n)
 			}
@@ -58,7 +58,7 @@ func TestKeyListIsInOrder(t *testing.T) {
 				t.Fatalf("place %d: %q, want %q", i, got[i], want[i].key)
 			}
 		}
-		if len(l.next(5)) != 0 || l.passes(len(want)) != 1 {
+		if len(l.next(5, 1<<30)) != 0 || l.passes(len(want)) != 1 {
 			t.Fatalf("a list that is used up gives more, or %d passes", l.passes(len(want)))
 		}
 	})
@@ -76,9 +76,9 @@ func TestEveryKeyIsInAPass(t *testing.T) {
 		for pass := 1; pass < passes; pass++ {
 			l := newKeyList(pass, passes, testHash)
 			for i := range keys {
-				l.add(fmt.Appendf(nil, "key%d", i), int64(i))
+				l.add(fmt.Appendf(nil, "key%d", i), int64(i), 0)
 			}
-			for _, key := range l.next(keys) {
+			for _, key := range l.next(keys, 1<<30) {
 				found[key]++
 			}
 		}
@@ -99,7 +99,7 @@ func TestPasses(t *testing.T) {
 	}{{10, 3 * listMost}, {10, 20 * listMost}, {250, 3 * listMost}, {250, 10 * listMost}, {64, 5 * listMost}} {
 		l := newKeyList(0, 1, testHash)
 		for range 100 {
-			l.add(make([]byte, c.length), 0)
+			l.add(make([]byte, c.length), 0, 0)
 		}
 		passes := l.passes(c.all)
 		if passes < 3 {
@@ -120,13 +120,13 @@ func TestPasses(t *testing.T) {
 //
 // promise: C7, R2
 func TestTheFirstListHoldsTheNewest(t *testing.T) {
-	const keys = 2*listMost + listMost/2
+	const keys = 2*listMost + listMost/8
 	l := newKeyList(0, 1, testHash)
 	var key [4]byte
 	for i := range uint64(keys) {
-		at := i * 2654435761 % keys // each once, in no order: it is a prime
+		at := keys - 1 - (i+keys/3)%keys // some of the newest come last
 		binary.BigEndian.PutUint32(key[:], uint32(at))
-		l.add(key[:], int64(at))
+		l.add(key[:], int64(at), 0)
 		if len(l.entries) > 2*listMost || len(l.text) > 2*listBytes {
 			t.Fatalf("the list holds %d keys, %d bytes", len(l.entries), len(l.text))
 		}
@@ -135,7 +135,7 @@ func TestTheFirstListHoldsTheNewest(t *testing.T) {
 		t.Errorf("%d passes for keys that do not fit", passes)
 	}
 	l.newestFirst()
-	newest := l.next(listMost)
+	newest := l.next(listMost, 1<<30)
 	if len(newest) != listMost {
 		t.Fatalf("%d keys, want %d", len(newest), listMost)
 	}
@@ -155,13 +155,13 @@ func TestAListOfLongKeysIsBounded(t *testing.T) {
 	key := make([]byte, 250)
 	for i := range uint32(keys) {
 		binary.BigEndian.PutUint32(key, i)
-		l.add(key, int64(i))
+		l.add(key, int64(i), 0)
 	}
 	if len(l.text) > 2*listBytes || len(l.text) < listBytes/2 {
 		t.Errorf("%d keys of %d bytes are kept", len(l.entries), len(l.text))
 	}
 	l.newestFirst()
-	for i, text := range l.next(1000) {
+	for i, text := range l.next(1000, 1<<30) {
 		if at := binary.BigEndian.Uint32([]byte(text)); at != uint32(keys-1-i) || len(text) != 250 {
 			t.Fatalf("place %d: key %d of %d bytes", i, at, len(text))
 		}

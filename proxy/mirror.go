@@ -138,7 +138,7 @@ func (w *worker) mirrorEnded(r *request, same bool) {
 // cannot be done now.
 func (w *worker) repair(r *request) {
 	from, ok := w.source(r.key(), r.primary)
-	if !ok || !w.conns[r.backup].Sync().Serves() {
+	if !ok || from == nowhere || !w.conns[r.backup].Sync().Serves() {
 		w.doubt(r, r.backup, "it answered a write otherwise than the primary")
 		return
 	}

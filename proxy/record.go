@@ -231,6 +231,9 @@ func (w *worker) noteFlush() {
 		if !twin.Sync().Serves() {
 			continue
 		}
+		if at := w.p.recovery.flushAt.Load(); at > 0 {
+			w.tell(twin, protocol.OpSet, flushKey, strconv.FormatInt(at, 10), nil)
+		}
 		if life, ok := twin.Server.Life(); ok {
 			w.tell(twin, protocol.OpSet, backend.LifeKey, life.String(), nil)
 		}

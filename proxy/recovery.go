@@ -89,14 +89,34 @@ func (p *Proxy) gone(server int32) bool {
 	return s.Absent() || s.OutFor() > p.options.Load().LostAfter
 }
 
+// flushKey holds, on each server, when a flush_all is due that is still to come.
+const flushKey = backend.Prefix + "flush"
+
 // flushed notes a flush_all. A later one replaces one that is still to come,
-// as in memcached.
+// as in memcached, where a delay of more than 30 days is a point in time.
 func (rc *recovery) flushed(delay int64) {
 	at := int64(0)
-	if delay > 0 {
+	switch {
+	case delay > longestDelay:
+		at = delay
+	case delay > 0:
 		at = time.Now().Unix() + delay
 	}
 	rc.flushAt.Store(at)
+}
+
+// longestDelay is the longest relative time, in seconds (protocol.txt,
+// "Expiration times").
+const longestDelay = 60 * 60 * 24 * 30
+
+// flushLater is the delay of the flush_all that is still to come, 0 for none.
+func (rc *recovery) flushLater() int64 {
+	at := rc.flushAt.Load()
+	left := max(at-time.Now().Unix(), 0)
+	if left > longestDelay {
+		return at
+	}
+	return left
 }
 
 // Returning decides what becomes of a server that answers again
@@ -115,6 +135,7 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 	first := !known
 	same := known && own == r.Life
 	lacking := false // what its twins hold
+	partly := false  // another proxy has seen to this life, and has not ended
 	for _, at := range rc.twins[server] {
 		f, err := rc.readFacts(ctx, server, at)
 		if err != nil {
@@ -131,9 +152,7 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 			known = true
 			if f.life == r.Life {
 				same = true
-				if own != r.Life {
-					rc.setLacks(server, !f.whole)
-				}
+				partly = partly || own != r.Life && !f.whole
 			}
 		}
 		rc.merge(server, at, f, true)
@@ -141,8 +160,7 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 	v := backend.Verdict{To: backend.Warming}
 	switch {
 	case !known && !r.Empty, same, r.Known:
-		if !same && known {
-			// Another proxy has seen to this life, and has not said how far.
+		if partly || !same && known {
 			rc.setLacks(server, true)
 		}
 		v.Why = "it answers, and what it has missed is replayed"
@@ -153,8 +171,8 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 			}
 		}
 	case r.Empty:
+		rc.setLacks(server, lacking || !j.empty())
 		j.clear()
-		rc.setLacks(server, lacking)
 		if state == backend.Down && !rc.lacks(server) {
 			v.To = backend.Up
 		}
@@ -174,9 +192,7 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 	if v.Flush && !rc.acts() {
 		return backend.Verdict{Wait: "it has to be flushed, which is left to the proxy that has clients"}
 	}
-	if at := rc.flushAt.Load(); at > 0 {
-		v.FlushLater = max(at-time.Now().Unix(), 0)
-	}
+	v.FlushLater = rc.flushLater()
 	return v
 }
 
@@ -286,8 +302,8 @@ func (rc *recovery) step(ctx context.Context, server int32) bool {
 		return rc.resync(ctx, server)
 	case state == backend.Warming:
 		why := "it holds what it should"
-		if s.Trust(why) && !j.empty() {
-			s.Doubt("its journal is replayed")
+		if s.Trust(why) && (!j.empty() || rc.lacks(server)) {
+			s.Doubt("it was found to lack keys at this moment")
 		}
 		return true
 	}

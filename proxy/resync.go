@@ -14,6 +14,7 @@ import (
 
 const (
 	resyncWindow = 512              // keys under way
+	resyncBytes  = 1 << 20          // of their items
 	resyncTurns  = 100              // batches a second
 	resyncTries  = 5                // of a key that could not be copied
 	dumpLimit    = 10 * time.Second // until the next key of a list of keys
@@ -153,14 +154,14 @@ func (rc *recovery) listKeys(ctx context.Context, server, twin int32, pass, pass
 			return nil, 0, err
 		}
 		keys, all = newKeyList(pass, passes, rc.p.leases.hash), 0
-		err = c.DumpKeys(walk, func(key []byte, access int64) {
+		err = c.DumpKeys(walk, func(key []byte, access int64, size int) {
 			if bytes.HasPrefix(key, reservedPrefix) {
 				return
 			}
 			primary, backup := rc.p.pools.find(key)
 			if primary == server && backup == twin || primary == twin && backup == server {
 				all++
-				keys.add(key, access)
+				keys.add(key, access, size)
 			}
 		})
 		c.Close()
@@ -177,7 +178,7 @@ func (rc *recovery) copyList(ctx context.Context, server, twin int32, keys *keyL
 	r := &rc.resyncs[server]
 	said := time.Now()
 	tries := 0
-	for batch := keys.next(rc.batch()); len(batch) > 0; {
+	for batch := keys.next(rc.batch(), resyncBytes); len(batch) > 0; {
 		if !rc.p.servers[server].Serves() || !rc.p.servers[twin].Serves() {
 			return copied, errors.New("a server is out")
 		}
@@ -208,7 +209,7 @@ func (rc *recovery) copyList(ctx context.Context, server, twin int32, keys *keyL
 			rc.p.log.Info().Str("server", rc.p.servers[server].Name()).Int64("keys", r.done.Load()).Int64("of", r.total.Load()).
 				Dur("left", r.eta()).Msg("resync")
 		}
-		batch = keys.next(rc.batch())
+		batch = keys.next(rc.batch(), resyncBytes)
 	}
 	return copied, nil
 }

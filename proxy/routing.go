@@ -101,12 +101,12 @@ func (w *worker) ask(c *backend.Conn, r *request) {
 func (w *worker) write(r *request) {
 	r.Write = true
 	w.route(r)
+	if r.session.unsure > 0 && w.afterReads(r) {
+		return
+	}
 	if w.pausing {
 		r.session.parked = r // what the client sends next comes after it
 		w.delayed = append(w.delayed, r)
-		return
-	}
-	if r.session.unsure > 0 && w.afterReads(r) {
 		return
 	}
 	w.writeRouted(r)

@@ -17,6 +17,8 @@ type handedState struct {
 	Listeners []int
 	Clients   []handedClient
 	Servers   map[string]handedServer
+	Name      string           // by which other proxies know this one
+	FlushAt   int64            // when a flush_all is due, Unix seconds, 0 for none
 	Draining  map[string][]int // by server, connections that are read to their end
 }
 
@@ -60,6 +62,8 @@ func (p *Proxy) Freeze() (state []byte, fds []int, err error) {
 		h.Clients = append(h.Clients, part...)
 	}
 	h.Servers = map[string]handedServer{}
+	h.FlushAt = p.recovery.flushAt.Load()
+	h.Name = p.recovery.presence.name
 	for i, s := range p.servers {
 		known := handedServer{Lacking: p.recovery.lacks(int32(i))}
 		known.Missed, known.Lost = p.journals[i].all()
@@ -144,6 +148,8 @@ func (p *Proxy) Adopt(state []byte) error {
 	for i, s := range p.servers {
 		p.adoptServer(int32(i), h.Servers[s.Name()])
 	}
+	p.recovery.flushAt.Store(h.FlushAt)
+	p.recovery.presence.name = h.Name
 	return p.start(h.Listeners, func() {
 		for _, s := range p.servers {
 			for _, fd := range h.Draining[s.Name()] {

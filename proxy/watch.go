@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -62,7 +63,7 @@ func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, erro
 	}
 	defer c.Close()
 	name := rc.p.servers[server].Name()
-	keys := []string{backend.LifeKey, lifeOfKey(name), missedKey(name)}
+	keys := []string{backend.LifeKey, proxiesKey, flushKey, lifeOfKey(name), missedKey(name)}
 	for _, other := range rc.twins[at] {
 		if other != server {
 			keys = append(keys, lifeOfKey(rc.p.servers[other].Name()), missedKey(rc.p.servers[other].Name()))
@@ -77,6 +78,9 @@ func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, erro
 		return fact{}, err
 	}
 	f := factOf(name, found)
+	if at, err := strconv.ParseInt(string(found[flushKey].Value), 10, 64); err == nil && at > time.Now().Unix() {
+		rc.flushAt.CompareAndSwap(0, at)
+	}
 	items, err := strconv.Atoi(stats["curr_items"])
 	f.empty = err == nil && items <= len(found)
 	return f, nil
@@ -126,6 +130,7 @@ type watcher struct {
 	rc     *recovery
 	at     int32
 	client *backend.Client
+	late   int // looks in a row that were not answered in time
 }
 
 func (w *watcher) close() {
@@ -150,8 +155,9 @@ func (w *watcher) look(ctx context.Context) {
 			return
 		}
 		w.client = c
-		if !w.sameLife() {
+		if err := w.sameLife(); err != nil {
 			w.close()
+			w.answered(err)
 			return
 		}
 	}
@@ -175,21 +181,38 @@ func (w *watcher) look(ctx context.Context) {
 	if err != nil {
 		w.close()
 	}
+	w.answered(err)
+}
+
+// mostLate is how many looks in a row a server may leave unanswered.
+const mostLate = 2
+
+// answered takes a server out that does not answer. Without requests of clients
+// nobody else would see that it hangs.
+func (w *watcher) answered(err error) {
+	if !errors.Is(err, backend.ErrTimeout) {
+		w.late = 0
+		return
+	}
+	if w.late++; w.late >= mostLate {
+		w.late = 0
+		w.rc.p.servers[w.at].TakeOut(false, err.Error())
+	}
 }
 
 // sameLife asks a new connection's server for its life. One that was started
 // anew is taken out, and comes back through its prober.
-func (w *watcher) sameLife() bool {
+func (w *watcher) sameLife() error {
 	s := w.rc.p.servers[w.at]
-	known, ok := s.Life()
 	life, err := w.client.Life()
-	if err != nil || !ok {
-		return false
+	if err != nil {
+		return err
 	}
-	if life != known {
+	if known, ok := s.Life(); !ok || life != known {
 		s.TakeOut(false, backend.ErrNewLife.Error())
+		return backend.ErrNewLife
 	}
-	return life == known
+	return nil
 }
 
 // keepLife writes the note of the server's own life anew when it is gone.
