@@ -204,7 +204,11 @@ func (p *Prober) restore(ctx context.Context, client *Client, word uint64) (done
 		s.Flushes.Add(1)
 	}
 	if v.FlushLater > 0 {
-		if _, err := client.Ask("flush_all %d\r\n", v.FlushLater); err != nil {
+		answer, err := client.Ask("flush_all %d\r\n", v.FlushLater)
+		if err == nil && answer != "OK" {
+			err = fmt.Errorf("a flush_all is still to come for it, but it answered %.60q; start it without -F", answer)
+		}
+		if err != nil {
 			return false, err
 		}
 	}

@@ -498,6 +498,10 @@ func (c *keyCopy) end(ok bool) {
 		case r.sent:
 			w.runWrite(r)
 		case w.pausing:
+			if r.leased { // what the pause waits for may need the stripe
+				r.leased = false
+				w.p.leases.give(r.stripe)
+			}
 			w.delayed = append(w.delayed, r)
 		default:
 			w.writeRouted(r)
