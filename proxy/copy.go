@@ -230,7 +230,29 @@ func (c *keyCopy) Found(block []byte, header *protocol.ValueHeader, keep bool) {
 		c.lookAtTarget()
 		return
 	}
+	if !c.exact {
+		c.answerGets()
+	}
 	c.store()
+}
+
+// answerGets answers the gets that wait, with what the key's other server
+// holds: they need not wait for the copy. What came behind another command
+// goes on waiting with it.
+func (c *keyCopy) answerGets() {
+	left := c.waiting[:0]
+	for i, r := range c.waiting {
+		if r.op != protocol.OpGet {
+			left = append(left, c.waiting[i:]...)
+			break
+		}
+		if r.w == r.home && r.session != nil && r.session.postpone(r) {
+			continue // it is asked for again
+		}
+		c.w.answerCopy(r, c)
+	}
+	clear(c.waiting[len(left):])
+	c.waiting = left
 }
 
 // store sends the source's item to the target.

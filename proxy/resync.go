@@ -15,7 +15,7 @@ import (
 const (
 	resyncWindow = 512              // keys under way
 	resyncBytes  = 1 << 20          // of their items
-	resyncTurns  = 100              // batches a second
+	resyncTurns  = 400              // batches a second
 	resyncTries  = 5                // of a key that could not be copied
 	dumpLimit    = 10 * time.Second // until the next key of a list of keys
 	progressTime = 10 * time.Second // between lines in the log
