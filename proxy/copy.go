@@ -1,9 +1,7 @@
 package proxy
 
 import (
-	"bytes"
 	"slices"
-	"time"
 
 	"magent/backend"
 	"magent/proxy/engine"
@@ -133,52 +131,6 @@ func (w *worker) beginCopies(stripe uint32) {
 	}
 }
 
-// settleTime is how long another proxy may take to mirror a write.
-const settleTime = 50 * time.Millisecond
-
-// lookFirst begins a copy while another proxy serves the same servers, which
-// knows nothing of leases. The target's item is looked at, then the source is
-// asked, and the target only takes the copy when its item is still the same.
-// In between lies a moment in which what the other proxy has written to the
-// target arrives at the source too.
-func (c *keyCopy) lookFirst() {
-	conn := c.target()
-	if conn == nil {
-		c.end(false)
-		return
-	}
-	c.step = copyToken
-	c.Kind = backend.Item
-	conn.End(protocol.AppendMetaLook(conn.Begin(len(c.Key)+32), c.Key))
-	conn.Queue(&c.Call)
-}
-
-// looked is told the target's item, none for a miss.
-func (c *keyCopy) looked(line []byte, kind protocol.Answer) {
-	var it protocol.Item
-	switch {
-	case kind == protocol.End:
-		c.token = 0
-	case !protocol.ParseLook(line, &it):
-		c.end(false)
-		return
-	case !c.exact:
-		c.end(true) // the target has the key
-		return
-	default:
-		c.token = it.CAS
-	}
-	c.step = copyRest
-	c.timer.Func = func() {
-		if c.from == nowhere {
-			c.remove()
-		} else {
-			c.fetch()
-		}
-	}
-	c.w.loop.Arm(&c.timer, settleTime)
-}
-
 // noLongerIdle takes back one lease that was not under way.
 func (w *worker) noLongerIdle(stripe uint32) {
 	if w.idle[stripe]--; w.idle[stripe] == 0 {
@@ -284,90 +236,6 @@ func (c *keyCopy) store() {
 	conn.End(protocol.AppendMetaSet(conn.Begin(len(c.Key)+128), c.Key, &set))
 	conn.Link(c.value())
 	conn.Queue(&c.Call)
-}
-
-// verify asks the source once more: another proxy may have changed it while the
-// copy was on its way.
-func (c *keyCopy) verify() {
-	conn := c.w.conns[c.from]
-	if !conn.Sync().Serves() {
-		c.verified(false)
-		return
-	}
-	if conn.Asks(c.hash) {
-		conn.CloseGroup()
-	}
-	c.step = copyVerify
-	c.Kind, c.Write = backend.Item, false
-	conn.End(protocol.AppendMetaLook(conn.Begin(len(c.Key)+32), c.Key))
-	conn.Queue(&c.Call)
-}
-
-// verified is told whether the source still holds what was copied. If not, the
-// copy is taken back, unless somebody has replaced it already.
-func (c *keyCopy) verified(same bool) {
-	if same {
-		c.w.lookLater(c.Key, false)
-		c.end(true)
-		return
-	}
-	conn := c.target()
-	if conn == nil || c.token == 0 {
-		c.doubted()
-		return
-	}
-	c.step = copyUndo
-	c.Kind, c.Write = backend.Line, true
-	c.Answers = protocol.AnswersTo(protocol.OpDelete)
-	conn.End(protocol.AppendMetaDelete(conn.Begin(len(c.Key)+64), c.Key, c.token))
-	conn.Queue(&c.Call)
-}
-
-// doubted ends a copy that may be wrong by now: it is made once more.
-func (c *keyCopy) doubted() {
-	c.w.doubtKey(c.Key, c.to, c.from, "a copy to it may have been overtaken")
-	c.end(false)
-}
-
-// lookAtTarget asks for what the target holds.
-func (c *keyCopy) lookAtTarget() {
-	conn := c.target()
-	if conn == nil {
-		c.end(false)
-		return
-	}
-	c.step = copyLook
-	c.Kind = backend.Item
-	conn.End(protocol.AppendMetaGet(conn.Begin(len(c.Key)+32), c.Key))
-	conn.Queue(&c.Call)
-}
-
-// compareWith is told what the target holds, nothing when header is nil.
-func (c *keyCopy) compareWith(value []byte, header *protocol.ValueHeader) {
-	switch {
-	case header == nil && c.block == nil:
-	case header != nil && c.block != nil && bytes.Equal(value, c.value()) && header.Flags == c.item.Flags && sameExpiry(header.TTL, c.item.TTL) &&
-		(header.CAS == c.item.CAS || !backend.IsChosen(c.item.CAS) || !c.w.p.servers[c.to].TakesTokens()):
-	case c.block == nil && c.look.sample:
-		// The primary may have evicted it.
-	case !c.w.differs(c.look):
-	case c.block == nil:
-		c.remove()
-		return
-	default:
-		c.store()
-		return
-	}
-	c.end(true)
-}
-
-// sameExpiry compares what two items have left, in seconds. Each server rounds
-// for itself.
-func sameExpiry(a, b int64) bool {
-	if a < 0 || b < 0 {
-		return a < 0 && b < 0
-	}
-	return max(a-b, b-a) <= 2
 }
 
 // value is the item's value with its line end.
@@ -543,74 +411,4 @@ func (w *worker) answerCopy(r *request, c *keyCopy) {
 	w.stats.getHits++
 	w.replyBlock(r, head, c.value(), true)
 	w.settle(r)
-}
-
-// copyKey is a key that some goroutine wants to be copied (engine.Task).
-type copyKey struct {
-	w     *worker
-	key   []byte
-	to    int32
-	exact bool
-	then  func(ok bool) // called on some loop
-}
-
-// Run starts the copy on the loop that may.
-func (k *copyKey) Run() {
-	w := k.w
-	if w.frozen {
-		k.then(false) // the program behind the upgrade goes on with it
-		return
-	}
-	if w.pausing {
-		w.delayed = append(w.delayed, k)
-		return
-	}
-	hash := w.p.leases.hash(k.key)
-	primary, backup := w.p.pools.find(k.key)
-	from := backup
-	if k.to == backup {
-		from = primary
-	} else if k.to != primary || backup < 0 {
-		k.then(true) // it is not the server's key
-		return
-	}
-	stripe := stripeOf(hash)
-	if !w.p.leases.take(stripe, w.index) {
-		if holder := w.p.leases.holder(stripe); holder >= 0 && holder != w.index {
-			k.w = w.p.workers[holder]
-		}
-		k.w.loop.Post(k)
-		return
-	}
-	from, ok := w.source(k.key, from)
-	other := w.copies[string(k.key)]
-	switch {
-	case !ok, from == nowhere && !k.exact:
-		k.then(ok) // nothing to add is done
-	case other != nil && (other.to != k.to || k.exact && !other.exact):
-		k.then(false) // another copy of the key comes first
-	default:
-		w.startCopy(k.key, hash, from, k.to, k.exact, nil, k.then)
-	}
-	w.p.leases.give(stripe)
-	w.beginCopies(stripe)
-}
-
-// source tells from where a key may be copied to a server: from its other
-// one, from nowhere when that one is gone or holds the wrong value too. ok is
-// false when nobody can tell at present.
-func (w *worker) source(key []byte, from int32) (int32, bool) {
-	if from < 0 {
-		return nowhere, true
-	}
-	if _, wrong := w.p.journals[from].find(key); wrong {
-		return nowhere, true
-	}
-	if c := w.conns[from]; c.Sync().Serves() {
-		if !c.Server.HasMeta() {
-			return nowhere, true // it cannot tell how long an item lives
-		}
-		return from, true
-	}
-	return nowhere, w.p.gone(from)
 }

@@ -25,7 +25,9 @@
 //	record.go     the same, for other proxies, on the server that got them
 //	recovery.go   what becomes of a server that answers again; replay
 //	warmup.go     requests for a server that may lack keys, or hold wrong ones
-//	copy.go       the copying of one key, under its lease
+//	copy.go       the copying of one key, under its lease; copykey.go begins it
+//	              from elsewhere, copycareful.go minds other proxies, and
+//	              copycompare.go copies only what differs
 //	resync.go     the copying of all that a server lacks
 //	keylist.go    the keys to copy, last used first
 //	secondlook.go the two copies of a key are compared

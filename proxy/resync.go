@@ -192,7 +192,8 @@ func (rc *recovery) copyList(ctx context.Context, server, twin int32, keys *keyL
 			return copied, ctx.Err()
 		}
 		took := time.Since(began)
-		if !rest(ctx, max(time.Second/resyncTurns-took, took)) {
+		pace := time.Duration(len(batch)) * time.Second / time.Duration(max(rc.p.options.Load().ResyncRate, 1))
+		if !rest(ctx, max(pace-took, took)) {
 			return copied, ctx.Err()
 		}
 		if n < len(batch) {

@@ -1,0 +1,97 @@
+package proxy
+
+import (
+	"time"
+
+	"magent/backend"
+	"magent/proxy/protocol"
+)
+
+// settleTime is how long another proxy may take to mirror a write.
+const settleTime = 50 * time.Millisecond
+
+// lookFirst begins a copy while another proxy serves the same servers, which
+// knows nothing of leases. The target's item is looked at, then the source is
+// asked, and the target only takes the copy when its item is still the same.
+// In between lies a moment in which what the other proxy has written to the
+// target arrives at the source too.
+func (c *keyCopy) lookFirst() {
+	conn := c.target()
+	if conn == nil {
+		c.end(false)
+		return
+	}
+	c.step = copyToken
+	c.Kind = backend.Item
+	conn.End(protocol.AppendMetaLook(conn.Begin(len(c.Key)+32), c.Key))
+	conn.Queue(&c.Call)
+}
+
+// looked is told the target's item, none for a miss.
+func (c *keyCopy) looked(line []byte, kind protocol.Answer) {
+	var it protocol.Item
+	switch {
+	case kind == protocol.End:
+		c.token = 0
+	case !protocol.ParseLook(line, &it):
+		c.end(false)
+		return
+	case !c.exact:
+		c.end(true) // the target has the key
+		return
+	default:
+		c.token = it.CAS
+	}
+	c.step = copyRest
+	c.timer.Func = func() {
+		if c.from == nowhere {
+			c.remove()
+		} else {
+			c.fetch()
+		}
+	}
+	c.w.loop.Arm(&c.timer, settleTime)
+}
+
+// verify asks the source once more: another proxy may have changed it while the
+// copy was on its way.
+func (c *keyCopy) verify() {
+	conn := c.w.conns[c.from]
+	if !conn.Sync().Serves() {
+		c.verified(false)
+		return
+	}
+	if conn.Asks(c.hash) {
+		conn.CloseGroup()
+	}
+	c.step = copyVerify
+	c.Kind, c.Write = backend.Item, false
+	conn.End(protocol.AppendMetaLook(conn.Begin(len(c.Key)+32), c.Key))
+	conn.Queue(&c.Call)
+}
+
+// verified is told whether the source still holds what was copied. If not, the
+// copy is taken back, unless somebody has replaced it already.
+func (c *keyCopy) verified(same bool) {
+	if same {
+		c.w.lookLater(c.Key, false)
+		c.end(true)
+		return
+	}
+	conn := c.target()
+	if conn == nil || c.token == 0 {
+		c.doubted()
+		return
+	}
+	c.step = copyUndo
+	c.Kind, c.Write = backend.Line, true
+	c.Answers = protocol.AnswersTo(protocol.OpDelete)
+	conn.End(protocol.AppendMetaDelete(conn.Begin(len(c.Key)+64), c.Key, c.token))
+	conn.Queue(&c.Call)
+}
+
+// doubted ends a copy that may be wrong by now: it is made once more.
+func (c *keyCopy) doubted() {
+	c.w.doubtKey(c.Key, c.to, c.from, "a copy to it may have been overtaken")
+	c.end(false)
+}

@@ -1,0 +1,71 @@
+package proxy
+
+// copyKey is a key that some goroutine wants to be copied (engine.Task).
+type copyKey struct {
+	w     *worker
+	key   []byte
+	to    int32
+	exact bool
+	then  func(ok bool) // called on some loop
+}
+
+// Run starts the copy on the loop that may.
+func (k *copyKey) Run() {
+	w := k.w
+	if w.frozen {
+		k.then(false) // the program behind the upgrade goes on with it
+		return
+	}
+	if w.pausing {
+		w.delayed = append(w.delayed, k)
+		return
+	}
+	hash := w.p.leases.hash(k.key)
+	primary, backup := w.p.pools.find(k.key)
+	from := backup
+	if k.to == backup {
+		from = primary
+	} else if k.to != primary || backup < 0 {
+		k.then(true) // it is not the server's key
+		return
+	}
+	stripe := stripeOf(hash)
+	if !w.p.leases.take(stripe, w.index) {
+		if holder := w.p.leases.holder(stripe); holder >= 0 && holder != w.index {
+			k.w = w.p.workers[holder]
+		}
+		k.w.loop.Post(k)
+		return
+	}
+	from, ok := w.source(k.key, from)
+	other := w.copies[string(k.key)]
+	switch {
+	case !ok, from == nowhere && !k.exact:
+		k.then(ok) // nothing to add is done
+	case other != nil && (other.to != k.to || k.exact && !other.exact):
+		k.then(false) // another copy of the key comes first
+	default:
+		w.startCopy(k.key, hash, from, k.to, k.exact, nil, k.then)
+	}
+	w.p.leases.give(stripe)
+	w.beginCopies(stripe)
+}
+
+// source tells from where a key may be copied to a server: from its other
+// one, from nowhere when that one is gone or holds the wrong value too. ok is
+// false when nobody can tell at present.
+func (w *worker) source(key []byte, from int32) (int32, bool) {
+	if from < 0 {
+		return nowhere, true
+	}
+	if _, wrong := w.p.journals[from].find(key); wrong {
+		return nowhere, true
+	}
+	if c := w.conns[from]; c.Sync().Serves() {
+		if !c.Server.HasMeta() {
+			return nowhere, true // it cannot tell how long an item lives
+		}
+		return from, true
+	}
+	return nowhere, w.p.gone(from)
+}
