@@ -16,6 +16,7 @@ const (
 	resyncWindow = 512              // keys under way
 	resyncBytes  = 1 << 20          // of their items
 	resyncTurns  = 400              // batches a second
+	carefulTurns = 8                // beside another proxy
 	resyncTries  = 5                // of a key that could not be copied
 	dumpLimit    = 10 * time.Second // until the next key of a list of keys
 	progressTime = 10 * time.Second // between lines in the log
@@ -192,6 +193,9 @@ func (rc *recovery) copyList(ctx context.Context, server, twin int32, keys *keyL
 			return copied, ctx.Err()
 		}
 		took := time.Since(began)
+		if !rc.alone() {
+			took = max(took-settleTime, 0) // in which the servers had nothing to do
+		}
 		pace := time.Duration(len(batch)) * time.Second / time.Duration(max(rc.p.options.Load().ResyncRate, 1))
 		if !rest(ctx, max(pace-took, took)) {
 			return copied, ctx.Err()
@@ -215,7 +219,12 @@ func (rc *recovery) copyList(ctx context.Context, server, twin int32, keys *keyL
 	return copied, nil
 }
 
-// batch is the number of keys that are copied at once.
+// batch is the number of keys that are copied at once. Beside another proxy each
+// batch takes a moment longer, so it is larger.
 func (rc *recovery) batch() int {
-	return min(max(rc.p.options.Load().ResyncRate/resyncTurns, 1), resyncWindow)
+	turns := resyncTurns
+	if !rc.alone() {
+		turns = carefulTurns
+	}
+	return min(max(rc.p.options.Load().ResyncRate/turns, 1), resyncWindow)
 }
