@@ -3,7 +3,6 @@ package proxy
 import (
 	"time"
 
-	"magent/backend"
 	"magent/proxy/engine"
 )
 
@@ -139,11 +138,15 @@ func (k *compareKey) Run() {
 		k.w.loop.Post(k)
 		return
 	}
-	if w.copies[k.look.key] == nil && w.comparable(key, primary, backup) {
+	switch {
+	case w.copies[k.look.key] == nil && w.comparable(key, primary, backup):
 		c := w.startCopy(key, hash, primary, backup, true, nil, nil)
 		c.compare = true
 		c.look = k.look
 		w.stats.compared++
+	case !k.look.sample:
+		k.look.due = w.loop.Now() + lookAfter
+		w.lookAt(k.look)
 	}
 	w.p.leases.give(stripe)
 	w.beginCopies(stripe)
@@ -153,8 +156,7 @@ func (k *compareKey) Run() {
 // that is still being filled is looked after anyway.
 func (w *worker) comparable(key []byte, primary, backup int32) bool {
 	for _, at := range []int32{primary, backup} {
-		state := w.conns[at].Sync()
-		if _, missed := w.p.journals[at].find(key); missed || state != backend.Up || !w.p.servers[at].HasMeta() {
+		if _, missed := w.p.journals[at].find(key); missed || !w.conns[at].Sync().Serves() || w.p.recovery.lacks(at) || !w.p.servers[at].HasMeta() {
 			return false
 		}
 	}
