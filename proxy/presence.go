@@ -35,6 +35,7 @@ type beat struct {
 	count   string
 	active  bool
 	changed time.Time
+	alive   bool // its count has changed; until then it may be the line of one that has died
 }
 
 // beatPlace is where it was seen: each server has a line of its own.
@@ -64,7 +65,7 @@ func (p *presence) noteBeat(name string, at int32, count string, active bool, no
 	place := beatPlace{name, at}
 	last, known := p.beats[place]
 	if !known || last.count != count {
-		p.beats[place] = beat{count: count, active: active, changed: now}
+		p.beats[place] = beat{count: count, active: active, changed: now, alive: known}
 		return false
 	}
 	if now.Sub(last.changed) > beatForget {
@@ -74,9 +75,9 @@ func (p *presence) noteBeat(name string, at int32, count string, active bool, no
 	return false
 }
 
-// look tells whether others are present, whether one of them is active, and
-// whether this proxy's name comes first.
-func (p *presence) look(now time.Time) (others, active, first bool) {
+// look tells whether others are present, whether one of them is active, whether
+// that one is certainly alive, and whether this proxy's name comes first.
+func (p *presence) look(now time.Time) (others, active, rival, first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	first = true
@@ -86,9 +87,10 @@ func (p *presence) look(now time.Time) (others, active, first bool) {
 		}
 		others = true
 		active = active || b.active
+		rival = rival || b.active && b.alive
 		first = first && p.name < place.name
 	}
-	return others, active, first
+	return others, active, rival, first
 }
 
 // active tells whether clients have asked for keys lately.
@@ -98,10 +100,10 @@ func (rc *recovery) active() bool {
 
 // judge decides who sees to the servers.
 func (rc *recovery) judge() {
-	others, active, first := rc.presence.look(time.Now())
+	others, active, rival, first := rc.presence.look(time.Now())
 	own := rc.active()
 	rc.others.Store(others)
-	rc.rival.Store(others && active)
+	rc.rival.Store(rival)
 	yields := others && !own && (active || !first) || !own && time.Since(rc.p.started) < settleIn
 	if rc.yields.Swap(yields) != yields && (others || rc.yielded.Load()) {
 		rc.yielded.Store(yields)
