@@ -46,7 +46,10 @@ func TestDelayedFlushAllOutlivesTheProxy(t *testing.T) {
 				_, err = c.Get(keysNamed("old:", n)...) // fills what is asked for
 				must(t, err)
 				harness.Eventually(t, 20*time.Second, "the moment is over", func() bool { return time.Now().After(moment) })
-				afterFlush(t, s, keysNamed("old:", n))
+				stop := neverAgain(t, s.Addr, keysNamed("old:", n))
+				awaitRequests(t, s.Magent, 200)
+				awaitWhole(t, s.Magent)
+				stop()
 			})
 		}
 	}
