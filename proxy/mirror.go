@@ -17,6 +17,10 @@ func (w *worker) confirmed(r *request, line []byte, kind protocol.Answer, number
 	if r.refusal != nil {
 		line = r.refusal
 	}
+	if r.onTwin && r.tries == 0 && r.absent != 0 && effectOf(r.op, kind) == protocol.OpNone {
+		// It did nothing, so the primary has missed nothing.
+		w.p.journals[r.primary].remove(r.key(), r.absent, false)
+	}
 	mirrored := false
 	if effect := effectOf(r.op, kind); effect != protocol.OpNone && r.backup >= 0 && !r.onTwin {
 		if kind == protocol.Number {

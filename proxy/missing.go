@@ -13,6 +13,9 @@ import (
 // without it.
 func (w *worker) missing(r *request, server int32, twin *backend.Conn) bool {
 	how := w.p.journals[server].add(r.key())
+	if how == addedFresh {
+		r.absent, _ = w.p.journals[server].find(r.key())
+	}
 	out := w.p.servers[server].Miss()
 	if !out {
 		w.p.servers[server].Doubt("a key was entered in its journal as it came back")

@@ -89,11 +89,11 @@ type record struct {
 	size       atomic.Int64 // bytes of keys that were noted
 
 	mu     sync.Mutex
-	mine   map[string]bool // keys that this proxy has noted
-	lost   bool            // this proxy has noted that there are too many
-	merged uint64          // cas token of the record whose keys are in the journal
-	marks  [2]uint64       // how far the journal was at the last two looks
-	marked time.Time       // the last of them
+	mine   map[string]int // keys that this proxy has noted, and how often
+	lost   bool           // this proxy has noted that there are too many
+	merged uint64         // cas token of the record whose keys are in the journal
+	marks  [2]uint64      // how far the journal was at the last two looks
+	marked time.Time      // the last of them
 }
 
 // mark is how far the server's journal was when the record was looked at the
@@ -127,9 +127,9 @@ func (r *record) noteMine(key []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.mine == nil {
-		r.mine = map[string]bool{}
+		r.mine = map[string]int{}
 	}
-	r.mine[string(key)] = true
+	r.mine[string(key)]++
 }
 
 func (r *record) noteLost() {
@@ -138,8 +138,8 @@ func (r *record) noteLost() {
 	r.lost = true
 }
 
-// isMine tells whether this proxy has noted a key, or the loss of all.
-func (r *record) isMine(key []byte) bool {
+// mineTimes is how often this proxy has noted a key.
+func (r *record) mineTimes(key []byte) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.mine[string(key)]
@@ -153,7 +153,7 @@ func (r *record) allMine(held missedRecord) bool {
 		return false
 	}
 	for _, key := range held.keys {
-		if !r.mine[string(key)] {
+		if r.mine[string(key)] == 0 {
 			return false
 		}
 	}

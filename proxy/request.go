@@ -63,6 +63,7 @@ type request struct {
 	tries   uint8
 	copies  uint8  // how often its key was copied for it
 	at      int32  // the server that it runs on
+	absent  uint64 // of the entry that it made in the journal of a server that is out, 0 for none
 	when    uint64 // of the key's entry in that server's journal, 0 for none
 	primary int32  // index of the server; -1: none
 	backup  int32

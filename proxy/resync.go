@@ -27,6 +27,7 @@ const (
 type resync struct {
 	mu   sync.Mutex
 	from map[int32]bool // twins whose keys have all been copied
+	runs uint64         // how often it has begun anew
 
 	forced   atomic.Bool // nobody but this proxy knows that the server lacks keys
 	done     atomic.Int64
@@ -43,6 +44,7 @@ func (r *resync) again() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.from)
+	r.runs++
 	r.forced.Store(true)
 	r.done.Store(0)
 	r.total.Store(0)
@@ -54,10 +56,22 @@ func (r *resync) isDone(twin int32) bool {
 	return r.from[twin]
 }
 
-func (r *resync) setDone(twin int32) {
+// setDone notes it, unless the copying has to begin anew since it was the
+// given run.
+func (r *resync) setDone(twin int32, run uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.runs != run {
+		return false
+	}
 	r.from[twin] = true
+	return true
+}
+
+func (r *resync) run() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.runs
 }
 
 // eta is how long the rest will take, at the pace so far; 0 when that cannot
@@ -82,11 +96,10 @@ func (rc *recovery) resync(ctx context.Context, server int32) bool {
 		if r.isDone(twin) {
 			continue
 		}
-		if !rc.p.servers[twin].Serves() || !rc.resyncFrom(ctx, server, twin) {
+		run := r.run()
+		if !rc.p.servers[twin].Serves() || !rc.resyncFrom(ctx, server, twin, run) || !r.setDone(twin, run) {
 			whole = false
-			continue
 		}
-		r.setDone(twin)
 	}
 	if !whole || ctx.Err() != nil || !rc.p.servers[server].Serves() {
 		return false
@@ -104,7 +117,7 @@ func (rc *recovery) resync(ctx context.Context, server int32) bool {
 }
 
 // resyncFrom copies what a server lacks of one twin's keys.
-func (rc *recovery) resyncFrom(ctx context.Context, server, twin int32) bool {
+func (rc *recovery) resyncFrom(ctx context.Context, server, twin int32, run uint64) bool {
 	r := &rc.resyncs[server]
 	log := rc.p.log.With().Str("server", rc.p.servers[server].Name()).Str("from", rc.p.servers[twin].Name()).Logger()
 	life, _ := rc.p.servers[server].Life()
@@ -129,7 +142,7 @@ func (rc *recovery) resyncFrom(ctx context.Context, server, twin int32) bool {
 			log.Info().Int("keys", all).Int("passes", passes).Msg("resync begins")
 		}
 		keys.newestFirst()
-		n, err := rc.copyList(ctx, server, twin, keys)
+		n, err := rc.copyList(ctx, server, twin, keys, run)
 		copied += n
 		if err != nil {
 			log.Warn().Err(err).Int("keys", copied).Msg("resync interrupted; it goes on when both servers serve")
@@ -175,11 +188,14 @@ func (rc *recovery) listKeys(ctx context.Context, server, twin int32, pass, pass
 
 // copyList copies keys at the rate that is allowed, and slower when the
 // servers are busy: it rests at least as long as it makes them work.
-func (rc *recovery) copyList(ctx context.Context, server, twin int32, keys *keyList) (copied int, err error) {
+func (rc *recovery) copyList(ctx context.Context, server, twin int32, keys *keyList, run uint64) (copied int, err error) {
 	r := &rc.resyncs[server]
 	said := time.Now()
 	tries := 0
 	for batch := keys.next(rc.batch(), resyncBytes); len(batch) > 0; {
+		if r.run() != run {
+			return copied, errors.New("the server has to be filled anew")
+		}
 		if !rc.p.servers[server].Serves() || !rc.p.servers[twin].Serves() {
 			return copied, errors.New("a server is out")
 		}

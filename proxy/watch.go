@@ -112,10 +112,10 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 	}
 	times := map[string]int{}
 	for _, key := range f.record.keys {
-		times[string(key)]++ // what two have noted stands there twice
+		times[string(key)]++ // what others have noted too stands there more often
 	}
 	for _, key := range f.record.keys {
-		if (!rec.isMine(key) || times[string(key)] > 1) && (anew || rec.mergedToken() != f.token) {
+		if times[string(key)] > rec.mineTimes(key) && (anew || rec.mergedToken() != f.token) {
 			j.addNoted(key)
 			news = true
 		}
@@ -238,8 +238,13 @@ func (w *watcher) keep(server int32, f fact) error {
 	if err := w.keepLifeOf(server, f); err != nil {
 		return err
 	}
-	if !rc.acts() && w.forget(server, f) {
-		return nil
+	if !rc.acts() {
+		if w.forget(server, f) {
+			return nil
+		}
+		if f.noted && !f.record.lost {
+			rc.forgetReplayed(server, w.at, f.record)
+		}
 	}
 	if !f.noted {
 		if j.empty() || s.Serves() {
