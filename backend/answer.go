@@ -62,15 +62,24 @@ func (c *Conn) value(in []byte) (n int, ok bool) {
 	return c.block(in)
 }
 
-// item takes the answer to a meta get of one key.
-func (c *Conn) item(in []byte) (n int, ok bool) {
-	var it protocol.Item
+// parseItem reads a meta header. whole is false when it has not all come, or,
+// with ok false, when the connection was given up for it.
+func (c *Conn) parseItem(in []byte) (it protocol.Item, whole, ok bool) {
 	switch protocol.ParseItem(in, &it) {
 	case protocol.Incomplete:
-		return 0, true
+		return it, false, true
 	case protocol.Malformed:
 		c.fail(ErrProtocol)
-		return 0, false
+		return it, false, false
+	}
+	return it, true, true
+}
+
+// item takes the answer to a meta get of one key.
+func (c *Conn) item(in []byte) (n int, ok bool) {
+	it, whole, ok := c.parseItem(in)
+	if !whole {
+		return 0, ok
 	}
 	c.header = protocol.ValueHeader{Key: c.head.Key, Flags: it.Flags, Size: it.Size, CAS: it.CAS, HasCAS: true, TTL: it.TTL, Len: it.Len}
 	return c.block(in)
@@ -78,13 +87,9 @@ func (c *Conn) item(in []byte) (n int, ok bool) {
 
 // number takes the answer to a meta arithmetic command.
 func (c *Conn) number(in []byte) (n int, ok bool) {
-	var it protocol.Item
-	switch protocol.ParseItem(in, &it) {
-	case protocol.Incomplete:
-		return 0, true
-	case protocol.Malformed:
-		c.fail(ErrProtocol)
-		return 0, false
+	it, whole, ok := c.parseItem(in)
+	if !whole {
+		return 0, ok
 	}
 	line, n, kind, number := protocol.ParseLine(in[it.Len:])
 	if n == 0 && len(in)-it.Len < it.Size+len("\r\n") {

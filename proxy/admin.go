@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"magent/backend"
 	"magent/proxy/engine"
 	"magent/proxy/protocol"
 )
@@ -102,8 +101,7 @@ func (p *Proxy) explainOn(ctx context.Context, stat func(string, any), role stri
 	stat(role+":state", state)
 	_, missed := p.journals[server].find([]byte(key))
 	stat(role+":journal", yesNo(missed))
-	o := p.options.Load()
-	c, err := backend.DialClient(ctx, s.Address, o.ConnectTimeout, o.ServerTimeout)
+	c, err := p.dial(ctx, server)
 	if err == nil {
 		defer c.Close()
 		var h held

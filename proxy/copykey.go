@@ -31,9 +31,7 @@ func (k *copyKey) Run() {
 	}
 	stripe := stripeOf(hash)
 	if !w.p.leases.take(stripe, w.index) {
-		if holder := w.p.leases.holder(stripe); holder >= 0 && holder != w.index {
-			k.w = w.p.workers[holder]
-		}
+		k.w = w.holder(stripe)
 		k.w.loop.Post(k)
 		return
 	}
@@ -49,6 +47,14 @@ func (k *copyKey) Run() {
 	}
 	w.p.leases.give(stripe)
 	w.beginCopies(stripe)
+}
+
+// holder is the worker that has a stripe's lease, this one when it is free again.
+func (w *worker) holder(stripe uint32) *worker {
+	if holder := w.p.leases.holder(stripe); holder >= 0 {
+		return w.p.workers[holder]
+	}
+	return w
 }
 
 // source tells from where a key may be copied to a server: from its other

@@ -194,7 +194,7 @@ func (w *worker) note(key []byte, server int32, how added, twin *backend.Conn) {
 	}
 	at := int32(twin.Server.Index)
 	rec := w.p.recovery.record(server, at)
-	own := &w.notes[int(server)*len(w.p.servers)+int(at)]
+	own := &w.notes[w.p.pair(server, at)]
 	if generation := rec.generation.Load(); own.generation != generation {
 		*own = notes{generation: generation}
 	}

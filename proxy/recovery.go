@@ -61,10 +61,17 @@ func newRecovery(p *Proxy) *recovery {
 	return rc
 }
 
-// record is that of one server on another.
-func (rc *recovery) record(server, at int32) *record {
-	return &rc.records[int(server)*len(rc.p.servers)+int(at)]
+// pair is the place of one server and another in a list of all pairs.
+func (p *Proxy) pair(server, other int32) int { return int(server)*len(p.servers) + int(other) }
+
+// dial connects to a server beside the loops' connections.
+func (p *Proxy) dial(ctx context.Context, server int32) (*backend.Client, error) {
+	o := p.options.Load()
+	return backend.DialClient(ctx, p.servers[server].Address, o.ConnectTimeout, o.ServerTimeout)
 }
+
+// record is that of one server on another.
+func (rc *recovery) record(server, at int32) *record { return &rc.records[rc.p.pair(server, at)] }
 
 // lacks tells whether a server may lack keys that its twins hold.
 func (rc *recovery) lacks(server int32) bool { return rc.lacking[server].Load() }
@@ -140,7 +147,7 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 		f, err := rc.readFacts(ctx, server, at)
 		if err != nil {
 			if first {
-				rc.unasked[server*int32(len(rc.p.servers))+at].Store(true)
+				rc.unasked[rc.p.pair(server, at)].Store(true)
 			}
 			if !first || !rc.p.servers[at].Absent() {
 				lacking = true
@@ -198,13 +205,12 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 
 // Restored is told that a verdict was carried out (backend.Recovery).
 func (rc *recovery) Restored(s *backend.Server, v backend.Verdict) {
-	if v.Flush && len(rc.twins[s.Index]) > 0 {
+	if v.Flush {
 		// What is entered from now on is replayed for nothing: it holds nothing.
 		rc.p.journals[s.Index].clear()
-		rc.setLacks(int32(s.Index), true)
-	}
-	if v.Flush && len(rc.twins[s.Index]) == 0 {
-		rc.p.journals[s.Index].clear()
+		if len(rc.twins[s.Index]) > 0 {
+			rc.setLacks(int32(s.Index), true)
+		}
 	}
 	if rc.lacks(int32(s.Index)) {
 		rc.resyncs[s.Index].again()
@@ -218,7 +224,7 @@ func (rc *recovery) Restored(s *backend.Server, v backend.Verdict) {
 // not be asked: it may hold keys that they lack.
 func (rc *recovery) askedLater(server int32) {
 	for _, twin := range rc.twins[server] {
-		if !rc.unasked[twin*int32(len(rc.p.servers))+server].Swap(false) || rc.cleared[server].Load() {
+		if !rc.unasked[rc.p.pair(twin, server)].Swap(false) || rc.cleared[server].Load() {
 			continue
 		}
 		rc.setLacks(twin, true)
@@ -230,7 +236,6 @@ func (rc *recovery) askedLater(server int32) {
 // tellLacking notes for other proxies, before a server serves, that it lacks
 // keys.
 func (rc *recovery) tellLacking(s *backend.Server) {
-	o := rc.p.options.Load()
 	life, ok := s.Life()
 	if !ok {
 		return
@@ -239,7 +244,7 @@ func (rc *recovery) tellLacking(s *backend.Server) {
 		if !rc.p.servers[at].Serves() {
 			continue
 		}
-		c, err := backend.DialClient(context.Background(), rc.p.servers[at].Address, o.ConnectTimeout, o.ServerTimeout)
+		c, err := rc.p.dial(context.Background(), at)
 		if err != nil {
 			continue
 		}

@@ -132,9 +132,7 @@ func (k *compareKey) Run() {
 	}
 	stripe := stripeOf(hash)
 	if !w.p.leases.take(stripe, w.index) {
-		if holder := w.p.leases.holder(stripe); holder >= 0 && holder != w.index {
-			k.w = w.p.workers[holder]
-		}
+		k.w = w.holder(stripe)
 		k.w.loop.Post(k)
 		return
 	}

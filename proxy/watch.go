@@ -56,8 +56,7 @@ func factOf(server string, found map[string]backend.Stored) fact {
 
 // readFacts asks a twin what it knows of a server.
 func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, error) {
-	o := rc.p.options.Load()
-	c, err := backend.DialClient(ctx, rc.p.servers[at].Address, o.ConnectTimeout, o.ServerTimeout)
+	c, err := rc.p.dial(ctx, at)
 	if err != nil {
 		return fact{}, err
 	}
@@ -149,8 +148,7 @@ func (w *watcher) look(ctx context.Context) {
 		return
 	}
 	if w.client == nil {
-		o := rc.p.options.Load()
-		c, err := backend.DialClient(ctx, s.Address, o.ConnectTimeout, o.ServerTimeout)
+		c, err := rc.p.dial(ctx, w.at)
 		if err != nil {
 			return
 		}
