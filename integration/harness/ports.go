@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"syscall"
 	"testing"
 )
 
@@ -28,17 +29,28 @@ func FreePort(tb testing.TB) int {
 		if err != nil {
 			continue
 		}
-		probe, err := net.Listen("tcp", Loopback(port))
-		if err != nil {
+		if !isFree(port) {
 			_ = lock.Close()
 			continue
 		}
-		_ = probe.Close()
 		tb.Cleanup(func() { _ = lock.Close() })
 		return port
 	}
 	tb.Fatalf("no free port between %d and %d", portLow, portHigh)
 	return 0
+}
+
+// isFree tells whether one can listen on a port. A process that is forked
+// meanwhile would have a copy of the socket until it executes its program, and
+// the port would be taken for that long: so nothing is forked meanwhile.
+func isFree(port int) bool {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	probe, err := net.Listen("tcp", Loopback(port))
+	if err != nil {
+		return false
+	}
+	return probe.Close() == nil
 }
 
 // Loopback returns the address of a port on 127.0.0.1.
