@@ -184,6 +184,7 @@ func (c *Conn) connect() {
 		c.fail(fmt.Errorf("%w: %w", ErrRefused, err))
 		return
 	}
+	engine.GiveUpAfter(fd, 2*c.limits.Answer)
 	c.fd = fd
 	c.generation++
 	c.progress = c.loop.Now()
@@ -347,7 +348,7 @@ func (c *Conn) fail(why error) {
 	if c.fd >= 0 {
 		c.loop.Unregister(c.fd)
 		if c.connected && sent > 0 && calls != nil {
-			startDrain(c.Server, c.loop, c.fd)
+			startDrain(c.Server, c.loop, c.fd, writes(calls))
 		} else {
 			engine.Close(c.fd)
 		}
@@ -355,6 +356,16 @@ func (c *Conn) fail(why error) {
 		c.generation++
 	}
 	c.owner.ConnFailed(c, calls, why)
+}
+
+// writes tells whether one of the calls is a write.
+func writes(calls *Call) bool {
+	for call := calls; call != nil; call = call.next {
+		if call.Write {
+			return true
+		}
+	}
+	return false
 }
 
 // Failed counts calls that got no answer in time and tells whether the server

@@ -24,25 +24,30 @@ const (
 // A connection can also be dead without an end, when the network between has
 // forgotten it. Then the server answers probes for a while and this connection
 // stays silent: it is reset, which throws away what our side has not sent.
+//
+// When the network takes nothing for twice the time limit of an answer, our own side
+// gives the connection up: what the server has not got by then it never will.
+// The drain has to wait all the same, until the server answers: it may be one
+// that stands still, with its buffers full.
 type drain struct {
 	server *Server
 	loop   *engine.Loop
-	fd     int
+	fd     int // -1: our side has given it up
+	writes bool
 	timer  engine.Timer
 }
 
-// startDrain takes over the descriptor.
-func startDrain(s *Server, loop *engine.Loop, fd int) {
-	d := &drain{server: s, loop: loop, fd: fd}
+// startDrain takes over the descriptor. writes tells whether anything of what
+// the server may still run is a write.
+func startDrain(s *Server, loop *engine.Loop, fd int, writes bool) {
+	d := &drain{server: s, loop: loop, fd: fd, writes: writes}
 	d.timer.Func = d.check
-	s.drains.add(fd)
 	engine.CloseWrite(fd)
 	if err := loop.Register(fd, d); err != nil {
-		d.fd = -1
-		s.drains.remove(fd)
 		engine.Reset(fd)
 		return
 	}
+	s.drains.add(d)
 	loop.Arm(&d.timer, drainCheck)
 }
 
@@ -50,64 +55,113 @@ func startDrain(s *Server, loop *engine.Loop, fd int) {
 func (d *drain) Ready(engine.Events) {
 	for d.fd >= 0 {
 		n, errno := engine.Recv(d.fd, d.loop.Scratch())
-		if errno == unix.EAGAIN {
+		switch {
+		case errno == unix.EAGAIN:
 			return
-		}
-		if n == 0 || errno != 0 {
-			d.end(engine.Close)
+		case errno == unix.ETIMEDOUT:
+			d.close(engine.Close)
+		case n == 0 || errno != 0:
+			d.close(engine.Close)
+			d.end()
 		}
 	}
 }
 
 func (d *drain) check() {
-	if at := d.server.answered.Load(); at != 0 && time.Since(time.Unix(0, at)) > drainGrace {
-		d.end(engine.Reset)
+	at := d.server.answered.Load()
+	switch waited := time.Since(time.Unix(0, at)); {
+	case at == 0:
+	case d.fd < 0 && waited > drainCheck:
+		d.end()
+		return
+	case waited > drainGrace:
+		d.close(engine.Reset)
+		d.end()
 		return
 	}
 	d.loop.Arm(&d.timer, drainCheck)
 }
 
-func (d *drain) end(close func(int)) {
+// close closes the descriptor, if it is open.
+func (d *drain) close(close func(int)) {
+	if d.fd < 0 {
+		return
+	}
+	fd := d.fd
+	d.loop.Unregister(fd)
+	d.server.drains.closed(d)
+	close(fd)
+}
+
+func (d *drain) end() {
 	d.loop.Disarm(&d.timer)
-	d.loop.Unregister(d.fd)
-	d.server.drains.remove(d.fd)
-	close(d.fd)
-	d.fd = -1
+	d.server.drains.remove(d)
 }
 
 // Draining returns the descriptors of the connections that are read to their
 // end. They are not the caller's.
-func (s *Server) Draining() []int { return s.drains.list() }
+func (s *Server) Draining() []int { return s.drains.open() }
+
+// drained tells whether nothing is left that the server may still run.
+func (s *Server) drained() bool { return s.drains.empty() }
+
+// Late tells whether the server may still run writes that it was sent before it
+// was given up.
+func (s *Server) Late() bool { return s.drains.late() }
 
 // AdoptDrain goes on reading a connection that the program before an upgrade
 // had begun to read to its end. The descriptor is the loop's from now on. One
 // that has ended meanwhile is left alone.
 func AdoptDrain(s *Server, loop *engine.Loop, fd int) {
 	if engine.Peer(fd).IsValid() {
-		startDrain(s, loop, fd)
+		startDrain(s, loop, fd, true)
 	}
 }
 
-// drains are the descriptors that are read to their end, on any loop.
+// drains are those of one server, on any loop.
 type drains struct {
 	mu  sync.Mutex
-	fds []int
+	all []*drain
 }
 
-func (d *drains) add(fd int) {
+func (d *drains) add(one *drain) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.fds = append(d.fds, fd)
+	d.all = append(d.all, one)
 }
 
-func (d *drains) remove(fd int) {
+func (d *drains) remove(one *drain) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.fds = slices.DeleteFunc(d.fds, func(other int) bool { return other == fd })
+	d.all = slices.DeleteFunc(d.all, func(other *drain) bool { return other == one })
 }
 
-func (d *drains) list() []int {
+// closed notes that a drain's descriptor is about to be closed.
+func (d *drains) closed(one *drain) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.Clone(d.fds)
+	one.fd = -1
+}
+
+func (d *drains) open() (fds []int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, one := range d.all {
+		if one.fd >= 0 {
+			fds = append(fds, one.fd)
+		}
+	}
+	return fds
+}
+
+func (d *drains) empty() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.all) == 0
+}
+
+func (d *drains) late() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(d.all, func(one *drain) bool { return one.fd >= 0 && one.writes })
 }

@@ -140,7 +140,7 @@ func (p *Prober) attempt(ctx context.Context) {
 		if State(word).Serves() {
 			return
 		}
-		if !s.seenByAll(word>>8) || len(s.Draining()) > 0 {
+		if !s.seenByAll(word>>8) || !s.drained() {
 			// Soon over; the server must answer all the while.
 			if !p.rest(ctx) {
 				return

@@ -132,7 +132,7 @@ func TestProberWaitsForDrains(t *testing.T) {
 	old, stale := tcpPair(t)
 	p := probe(t, addressAt(f.at()), 1, quickProbes, func(s *Server) {
 		s.Miss()
-		do(func() { startDrain(s, l, old) })
+		do(func() { startDrain(s, l, old, true) })
 	})
 	eventually(t, "it has been asked ten times", func() bool { return f.got("version") >= 10 })
 	if p.Serves() || f.got("flush_all") > 0 {
@@ -155,7 +155,7 @@ func TestDeadDrainIsReset(t *testing.T) {
 	old, stale := tcpPair(t)
 	p := probe(t, addressAt(f.at()), 1, quickProbes, func(s *Server) {
 		s.Miss()
-		do(func() { startDrain(s, l, old) })
+		do(func() { startDrain(s, l, old, true) })
 	})
 	begin := time.Now()
 	eventually(t, "the prober has got an answer", func() bool { return p.answered.Load() != 0 })
@@ -367,7 +367,7 @@ func TestDrain(t *testing.T) {
 
 	// The server answers what it was sent, then sees the end.
 	old, there := tcpPair(t)
-	do(func() { startDrain(s, l, old) })
+	do(func() { startDrain(s, l, old, true) })
 	if drained() {
 		t.Fatal("not counted")
 	}
@@ -387,7 +387,7 @@ func TestDrain(t *testing.T) {
 
 	// A server that is killed resets the connection: nothing is left to run.
 	old, there = tcpPair(t)
-	do(func() { startDrain(s, l, old) })
+	do(func() { startDrain(s, l, old, true) })
 	if err := there.SetLinger(0); err != nil {
 		t.Fatal(err)
 	}
@@ -398,8 +398,8 @@ func TestDrain(t *testing.T) {
 	one, thereOne := tcpPair(t)
 	two, thereTwo := tcpPair(t)
 	do(func() {
-		startDrain(s, l, one)
-		startDrain(s, l, two)
+		startDrain(s, l, one, true)
+		startDrain(s, l, two, true)
 	})
 	if n := len(s.Draining()); n != 2 {
 		t.Errorf("%d are draining, want 2", n)
@@ -425,7 +425,7 @@ func TestDrainGrace(t *testing.T) {
 	s.answered.Store(time.Now().Add(-time.Hour).UnixNano()) // of the outage before
 	s.TakeOut(true, "")
 	old, there := tcpPair(t)
-	startDrain(s, l, old)
+	startDrain(s, l, old, true)
 	d := &drain{server: s, loop: l, fd: old}
 	d.timer.Func = d.check
 	for _, c := range []struct {

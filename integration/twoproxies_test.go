@@ -1,7 +1,10 @@
 package integration
 
 import (
+	"fmt"
+	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,4 +60,114 @@ func TestPipelinesBesideAnotherProxyAreAnswered(t *testing.T) {
 			}
 		})
 	}
+}
+
+// One of two proxies is cut off from a server, and its clients write the same
+// keys again and again. The clients of the other, which reaches both servers,
+// see each of these writes soon, not only the first.
+//
+// promise: C6
+func TestTheOtherProxySeesEveryWriteThatAServerMissed(t *testing.T) {
+	const (
+		rounds = 4
+		keys   = 5
+		soon   = 3 * time.Second // one second, and what a loaded machine adds
+	)
+	for who, server := range either {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			s := newStory(t, 1, 1)
+			markers := []string{"1001", "1002"}
+			var cfg harness.Config
+			junctions := make(map[*harness.Memcached]*harness.Junction)
+			for _, m := range []*harness.Memcached{s.primary(), s.backup()} {
+				junctions[m] = harness.NewJunction(t, m.Addr, "--max-clients="+markers[0], "--max-clients="+markers[1])
+			}
+			cfg.Primaries, cfg.Backups = []string{junctions[s.primary()].Addr}, []string{junctions[s.backup()].Addr}
+			var proxies []*harness.Magent
+			for _, marker := range markers {
+				cfg.Args = append(slices.Clone(hanging), "--max-clients="+marker)
+				proxies = append(proxies, harness.StartMagent(t, cfg))
+			}
+			awaitWhole(t, proxies[0])
+			awaitWhole(t, proxies[1])
+			cut, reaching := harness.MustDial(t, proxies[0].Addr), harness.MustDial(t, proxies[1].Addr)
+			for i := range keys {
+				must(t, cut.Set(fmt.Sprint("k", i), "0"))
+			}
+			s.awaitSame(t, 10*time.Second)
+			stop := keepBusy(t, proxies[1].Addr)
+			defer stop()
+
+			direct := harness.MustDial(t, server(s).Addr)
+			junctions[server(s)].Links[0].Partition()
+			for round := range rounds {
+				want := strconv.Itoa(round + 1)
+				for i := range keys {
+					must(t, cut.Set(fmt.Sprint("k", i), want))
+				}
+				for i := range keys {
+					key := fmt.Sprint("k", i)
+					harness.Eventually(t, soon, fmt.Sprintf("the other proxy serves %s of %s", want, key), func() bool {
+						value, found, err := reaching.Value(key)
+						must(t, err)
+						return found && value == want
+					})
+				}
+				// The next round begins when the other proxy has mended the server,
+				// if it does.
+				harness.Poll(time.Second, func() bool {
+					value, _, err := direct.Value("k0")
+					must(t, err)
+					return value == want
+				})
+			}
+			junctions[server(s)].Links[0].Heal()
+			awaitWhole(t, proxies[0])
+			awaitWhole(t, proxies[1])
+			all := s.awaitSame(t, 10*time.Second)
+			for i := range keys {
+				if value := all[fmt.Sprint("k", i)].value; value != strconv.Itoa(rounds) {
+					t.Fatalf("k%d is %q on both servers, want %d", i, value, rounds)
+				}
+			}
+		})
+	}
+}
+
+// keepBusy has a client read, so that its proxy is one with clients, until
+// stop is called.
+func keepBusy(t *testing.T, addr string) (stop func()) {
+	t.Helper()
+	end := make(chan struct{})
+	result := make(chan error, 1)
+	go func() {
+		c, err := harness.Dial(addr)
+		if err != nil {
+			result <- err
+			return
+		}
+		defer func() { _ = c.Close() }()
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			if _, _, err := c.Value("other"); err != nil {
+				result <- err
+				return
+			}
+			select {
+			case <-end:
+				result <- nil
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return sync.OnceFunc(func() {
+		t.Helper()
+		close(end)
+		if err := <-result; err != nil {
+			t.Errorf("the reading client: %v", err)
+		}
+	})
 }

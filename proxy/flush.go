@@ -139,6 +139,11 @@ func (w *worker) flushed(r *request, ok bool) {
 	} else {
 		w.p.journals[r.primary].lose()
 		w.p.servers[r.primary].TakeOut(true, "it did not run flush_all")
+		for _, at := range w.p.recovery.twins[r.primary] {
+			if twin := w.conns[at]; twin.Sync().Serves() {
+				w.noteLoss(r.primary, twin)
+			}
+		}
 	}
 	w.settle(r)
 	w.flushPart(fl)

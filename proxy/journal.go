@@ -73,7 +73,7 @@ func (j *journal) enter(key []byte, note bool) added {
 		return addedLost
 	}
 	if e, ok := j.keys[string(key)]; ok {
-		j.keys[string(key)] = entry{first: e.first, when: j.counter, noted: true, foreign: e.foreign && !note}
+		j.keys[string(key)] = entry{first: e.first, when: j.counter, noted: note || e.noted, foreign: e.foreign && !note}
 		if !note || e.noted && !e.foreign {
 			return addedKnown
 		}
@@ -153,8 +153,8 @@ func (j *journal) find(key []byte) (when uint64, missed bool) {
 }
 
 // remove takes a key out that has been made good, unless it has come again
-// since. With a rival, a proxy that has clients too, what only others have noted
-// stays: they may write it again, and note no key twice.
+// since. With a rival, which has clients too and writes without the server, what
+// only others have noted stays: it may write that again, and notes no key twice.
 func (j *journal) remove(key []byte, when uint64, rival bool) {
 	if j.empty() {
 		return
@@ -234,6 +234,32 @@ func (j *journal) take(key string) {
 	delete(j.keys, key)
 	j.size -= int64(len(key)) + entrySize
 	j.count.Add(-1)
+}
+
+// noteAgain has every key that this proxy has missed noted once more when it
+// comes again.
+func (j *journal) noteAgain() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for key, e := range j.keys {
+		if !e.foreign {
+			e.noted = false
+			j.keys[key] = e
+		}
+	}
+}
+
+// own returns the keys that this proxy has missed, and whether they are not
+// known any more.
+func (j *journal) own() (keys []string, lost bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for key, e := range j.keys {
+		if !e.foreign {
+			keys = append(keys, key)
+		}
+	}
+	return keys, j.overflow && !j.foreign
 }
 
 // forgetForeign takes out what only others have noted.

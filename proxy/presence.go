@@ -1,7 +1,10 @@
 package proxy
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -11,32 +14,40 @@ import (
 )
 
 // The proxies that serve one server tell each other by an item on it: a line
-// for each, "<name> <count> active" or "idle". The count changes as long as
-// the proxy lives. An active one has had requests of clients lately.
+// for each, "<name> <count> <silence> <out>". The count changes as long as the
+// proxy lives, silence is how long no client has asked it for a key, in
+// milliseconds, and out are the servers that it cannot use, with commas, or "-".
 //
-// Only one proxy should see to the servers: two that copy and flush in turn
-// undo each other's work. It is the active one; when all are idle, the one
-// whose name comes first. An idle proxy looks at nothing but whether the
-// servers answer, and when a client comes it first reads what the others have
-// noted, as it does at its start.
+// Only one proxy should see to a server: two that copy and flush in turn undo
+// each other's work. It is one that can use the server; of these, one that has
+// clients; of these, the one that was asked last, or whose name comes first.
+// An idle proxy looks at nothing but whether the servers answer, and when a
+// client comes it first reads what the others have noted, as it does at its
+// start.
 
 const (
 	proxiesKey  = backend.Prefix + "proxies"
 	beatForget  = 30 * time.Second       // a line that has not changed for so long is taken out
 	othersFor   = 3 * time.Second        // another proxy counts as present without a sign of it
 	idleAfter   = time.Second            // without a request a proxy is idle
+	sameMoment  = 500 * time.Millisecond // by which what is known of another one's clients may be late
 	settleIn    = 500 * time.Millisecond // after its start a proxy waits to see who is there
 	asleepAfter = 100 * time.Millisecond
 	wakeUpLimit = 2 * time.Second // until clients are served again, whatever the servers say
+	longSilence = time.Minute     // a longer one is not told
 )
 
 // beat is the last sign of another proxy.
 type beat struct {
 	count   string
-	active  bool
+	asked   time.Time // when a client asked it last
+	out     []string  // servers that it cannot use
 	changed time.Time
 	alive   bool // its count has changed; until then it may be the line of one that has died
 }
+
+// active tells whether it has clients.
+func (b *beat) active(now time.Time) bool { return now.Sub(b.asked) < idleAfter+sameMoment }
 
 // beatPlace is where it was seen: each server has a line of its own.
 type beatPlace struct {
@@ -52,98 +63,186 @@ type presence struct {
 	beats map[beatPlace]beat
 }
 
-// alone tells whether no other proxy is there.
-func (rc *recovery) alone() bool { return !rc.others.Load() }
+// parseBeat reads a line.
+func parseBeat(line string, now time.Time) (name string, b beat, ok bool) {
+	words := strings.Fields(line)
+	if len(words) != 4 {
+		return "", b, false
+	}
+	silence, err := strconv.ParseUint(words[2], 10, 31)
+	if err != nil {
+		return "", b, false
+	}
+	b.count, b.asked, b.changed = words[1], now.Add(-time.Duration(silence)*time.Millisecond), now
+	if words[3] != "-" {
+		b.out = strings.Split(words[3], ",")
+	}
+	return words[0], b, true
+}
 
-// acts tells whether this proxy sees to the servers.
-func (rc *recovery) acts() bool { return !rc.yields.Load() || rc.active() }
-
-// noteBeat notes a line of another proxy.
-func (p *presence) noteBeat(name string, at int32, count string, active bool, now time.Time) (stale bool) {
+// noteBeat notes a line of another proxy, and tells whether it has died long
+// ago.
+func (p *presence) noteBeat(name string, at int32, b beat) (stale bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	place := beatPlace{name, at}
 	last, known := p.beats[place]
-	if !known || last.count != count {
-		p.beats[place] = beat{count: count, active: active, changed: now, alive: known}
+	if !known || last.count != b.count {
+		b.alive = known
+		p.beats[place] = b
 		return false
 	}
-	if now.Sub(last.changed) > beatForget {
+	if b.changed.Sub(last.changed) > beatForget {
 		delete(p.beats, place)
 		return true
 	}
 	return false
 }
 
-// look tells whether others are present, whether one of them is active, whether
-// that one is certainly alive, and whether this proxy's name comes first.
-func (p *presence) look(now time.Time) (others, active, rival, first bool) {
+// present returns the last sign of each other proxy that is there.
+func (p *presence) present(now time.Time) map[string]beat {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	first = true
+	all := map[string]beat{}
 	for place, b := range p.beats {
 		if now.Sub(b.changed) > othersFor {
 			continue
 		}
-		others = true
-		active = active || b.active
-		rival = rival || b.active && b.alive
-		first = first && p.name < place.name
+		last, known := all[place.name]
+		alive := last.alive || b.alive
+		if !known || b.changed.After(last.changed) {
+			last = b
+		}
+		last.alive = alive
+		all[place.name] = last
 	}
-	return others, active, rival, first
+	return all
 }
+
+// alone tells whether no other proxy is there.
+func (rc *recovery) alone() bool { return !rc.others.Load() }
+
+// acts tells whether this proxy sees to a server.
+func (rc *recovery) acts(server int32) bool { return rc.care[server].acts.Load() }
+
+// rival tells whether another proxy that has clients writes without a server.
+func (rc *recovery) rival(server int32) bool { return rc.care[server].rival.Load() }
+
+// late tells whether commands of another proxy may be under way to a server
+// that this one has given up.
+func (rc *recovery) late(server int32) bool { return rc.care[server].late.Load() }
 
 // active tells whether clients have asked for keys lately.
-func (rc *recovery) active() bool {
-	return time.Since(time.Unix(0, rc.asked.Load())) < idleAfter
+func (rc *recovery) active() bool { return time.Since(rc.lastAsked()) < idleAfter }
+
+func (rc *recovery) lastAsked() time.Time { return time.Unix(0, rc.asked.Load()) }
+
+// contender is a proxy that could see to a server.
+type contender struct {
+	name   string
+	uses   bool // the server
+	active bool
+	asked  time.Time
 }
 
-// judge decides who sees to the servers.
+// before orders contenders.
+func (c contender) before(other contender) bool {
+	if c.uses != other.uses {
+		return c.uses
+	}
+	if c.active != other.active {
+		return c.active
+	}
+	if since := c.asked.Sub(other.asked); c.active && since.Abs() > sameMoment {
+		return since > 0
+	}
+	return cmp.Less(c.name, other.name)
+}
+
+// judge decides which servers this proxy sees to, and what it has to expect of
+// the others.
 func (rc *recovery) judge() {
-	others, active, rival, first := rc.presence.look(time.Now())
-	own := rc.active()
-	rc.others.Store(others)
-	rc.rival.Store(rival)
-	yields := others && !own && (active || !first) || !own && time.Since(rc.p.started) < settleIn
-	if rc.yields.Swap(yields) != yields && (others || rc.yielded.Load()) {
-		rc.yielded.Store(yields)
-		if yields {
-			rc.p.log.Info().Msg("another proxy sees to the servers; this one is idle")
+	now := time.Now()
+	present := rc.presence.present(now)
+	rc.others.Store(len(present) > 0)
+	some := false
+	for server := range rc.care {
+		some = rc.judgeFor(int32(server), now, present) || some
+	}
+	if rc.idle.Swap(!some) == some && (len(present) > 0 || rc.yielded.Load()) {
+		rc.yielded.Store(!some)
+		if some {
+			rc.p.log.Info().Bool("others", len(present) > 0).Msg("this proxy sees to the servers")
 		} else {
-			rc.p.log.Info().Bool("others", others).Msg("this proxy sees to the servers")
+			rc.p.log.Info().Msg("another proxy sees to the servers; this one is idle")
 		}
 	}
-	if !yields {
+	if some {
 		rc.wake()
 	}
 }
 
+func (rc *recovery) judgeFor(server int32, now time.Time, present map[string]beat) (acts bool) {
+	s := rc.p.servers[server]
+	own := contender{rc.presence.name, s.Serves(), rc.active(), rc.lastAsked()}
+	acts = own.active || now.Sub(rc.p.started) >= settleIn
+	for name, b := range present {
+		if (contender{name, !slices.Contains(b.out, s.Name()), b.active(now), b.asked}).before(own) {
+			acts = false
+		}
+	}
+	rival, late := false, false
+	for _, at := range rc.twins[server] {
+		for name, m := range rc.record(server, at).marked() {
+			b, there := present[name]
+			rival = rival || there && m != markIn && b.alive && b.active(now)
+			late = late || there && m == markLate
+		}
+	}
+	c := &rc.care[server]
+	c.acts.Store(acts)
+	c.rival.Store(rival)
+	c.late.Store(late)
+	return acts
+}
+
+// beatLine is this proxy's own line.
+func (rc *recovery) beatLine(now time.Time) string {
+	var out []string
+	for _, s := range rc.p.servers {
+		if !s.Serves() {
+			out = append(out, s.Name())
+		}
+	}
+	names := cmp.Or(strings.Join(out, ","), "-")
+	silence := min(now.Sub(rc.lastAsked()), longSilence)
+	return fmt.Sprintf("%s %d %d %s\n", rc.presence.name, now.UnixNano(), silence.Milliseconds(), names)
+}
+
+// hearBeats takes note of the other proxies' lines on a server, and returns
+// those that are to stay.
+func (rc *recovery) hearBeats(at int32, text []byte) (stay string) {
+	now := time.Now()
+	var kept strings.Builder
+	for line := range strings.SplitSeq(string(text), "\n") {
+		name, b, ok := parseBeat(line, now)
+		if ok && name != rc.presence.name && !rc.presence.noteBeat(name, at, b) {
+			kept.WriteString(line)
+			kept.WriteByte('\n')
+		}
+	}
+	return kept.String()
+}
+
 // beat tells the other proxies of this one, and takes note of them.
 func (w *watcher) beat(held backend.Stored) error {
-	rc := w.rc
-	now := time.Now()
-	state := "idle"
-	if rc.active() {
-		state = "active"
-	}
-	var text strings.Builder
-	fmt.Fprintf(&text, "%s %d %s\n", rc.presence.name, now.UnixNano(), state)
-	for line := range strings.SplitSeq(string(held.Value), "\n") {
-		words := strings.Fields(line)
-		if len(words) != 3 || words[0] == rc.presence.name {
-			continue
-		}
-		if !rc.presence.noteBeat(words[0], w.at, words[1], words[2] == "active", now) {
-			text.WriteString(line)
-			text.WriteByte('\n')
-		}
-	}
+	text := w.rc.beatLine(time.Now()) + w.rc.hearBeats(w.at, held.Value)
 	// Another proxy may write at this moment: then the next time will do.
 	var err error
 	if held.CAS == 0 {
-		_, err = w.client.Store("add", proxiesKey, text.String())
+		_, err = w.client.Store("add", proxiesKey, text)
 	} else {
-		_, err = w.client.Swap(proxiesKey, text.String(), held.CAS)
+		_, err = w.client.Swap(proxiesKey, text, held.CAS)
 	}
 	return err
 }

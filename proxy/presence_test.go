@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -20,72 +21,90 @@ func TestPresence(t *testing.T) {
 	begin := time.Now()
 	p := &presence{name: "m", beats: map[beatPlace]beat{}}
 	at := func(d time.Duration) time.Time { return begin.Add(d) }
-	want := func(d time.Duration, others, active, first bool) {
+	want := func(d time.Duration, names ...string) {
 		t.Helper()
-		if o, a, _, f := p.look(at(d)); o != others || a != active || f != first {
-			t.Errorf("after %v: others %v, active %v, first %v; want %v, %v, %v", d, o, a, f, others, active, first)
+		if got := slices.Sorted(maps.Keys(p.present(at(d)))); !slices.Equal(got, names) {
+			t.Errorf("after %v: %q are present, want %q", d, got, names)
 		}
 	}
-	note := func(d time.Duration, name string, server int32, count string, active, stale bool) {
+	note := func(d time.Duration, line string, server int32, stale bool) {
 		t.Helper()
-		if got := p.noteBeat(name, server, count, active, at(d)); got != stale {
-			t.Errorf("after %v: the line of %s on %d is stale: %v, want %v", d, name, server, got, stale)
+		name, b, ok := parseBeat(line, at(d))
+		if !ok {
+			t.Fatalf("%q is not read", line)
+		}
+		if got := p.noteBeat(name, server, b); got != stale {
+			t.Errorf("after %v: the line %q on %d is stale: %v, want %v", d, line, server, got, stale)
 		}
 	}
-	want(0, false, false, true)
+	want(0)
+	note(0, "z 1 60000 -", 0, false)
+	want(othersFor, "z")
+	want(othersFor+1)
 
-	// An idle one whose name comes later.
-	note(0, "z", 0, "1", false, false)
-	want(0, true, false, true)
-	want(othersFor, true, false, true)
-	want(othersFor+1, false, false, true)
-
-	// The same line again is no sign of life.
-	note(othersFor+1, "z", 0, "1", true, false)
-	want(othersFor+1, false, false, true)
-	note(4*time.Second, "z", 0, "2", true, false)
-	want(4*time.Second, true, true, true)
-
-	// One whose name comes first, on another server.
-	note(5*time.Second, "a", 1, "1", false, false)
-	want(5*time.Second, true, true, false)
-
+	// The same line again is no sign of life, whatever else it says.
+	note(othersFor+1, "z 1 0 -", 0, false)
+	want(othersFor + 1)
+	note(4*time.Second, "z 2 100 cache:1,cache:2", 0, false)
+	want(4*time.Second, "z")
+	z := p.present(at(4 * time.Second))["z"]
+	if !z.alive || !z.asked.Equal(at(3900*time.Millisecond)) || !slices.Equal(z.out, []string{"cache:1", "cache:2"}) {
+		t.Errorf("z is known as %+v", z)
+	}
 	// Each server has its own line of one proxy: an old one there does not hide
 	// that the proxy lives.
-	note(6*time.Second, "a", 0, "1", false, false)
-	note(7*time.Second, "a", 1, "2", true, false)
-	note(7*time.Second, "a", 0, "1", false, false)
-	want(9*time.Second, true, true, false)
-
+	note(6*time.Second, "a 1 0 -", 0, false)
+	note(6*time.Second, "a 1 0 -", 1, false)
+	if p.present(at(6 * time.Second))["a"].alive {
+		t.Error("lines that were seen once count as signs of life: they may be those of a dead proxy")
+	}
+	note(7*time.Second, "a 2 0 cache:1", 1, false)
+	note(7*time.Second, "a 1 0 -", 0, false)
+	want(9*time.Second, "a")
+	if a := p.present(at(9 * time.Second))["a"]; !a.alive || len(a.out) != 1 {
+		t.Errorf("a is known as %+v", a)
+	}
 	// What has not changed for long is taken out.
-	note(4*time.Second+beatForget, "z", 0, "2", true, false)
-	note(4*time.Second+beatForget+1, "z", 0, "2", true, true)
-	want(4*time.Second+beatForget, false, false, true)
+	note(4*time.Second+beatForget, "z 2 100 -", 0, false)
+	note(4*time.Second+beatForget+1, "z 2 100 -", 0, true)
+
+	for _, line := range []string{"", "a", "a 1 0", "a 1 0 - -", "a 1 x -", "a 1 -1 -", "a 1 99999999999 -"} {
+		if name, b, ok := parseBeat(line, begin); ok {
+			t.Errorf("%q is read as %q, %+v", line, name, b)
+		}
+	}
 }
 
-// Of several proxies one at most sees to the servers, and one at least when
-// none of them has clients, or one.
+// Of several proxies exactly one sees to a server: one that can use it before
+// one that cannot, one with clients before one without.
 //
 // promise: C6
-func TestOneProxySeesToTheServers(t *testing.T) {
+func TestOneProxySeesToAServer(t *testing.T) {
 	o := Defaults()
 	o.Primaries, o.Backups = []string{"127.0.0.1:1"}, []string{"127.0.0.1:2"}
 	for _, c := range []struct {
-		name                  string
-		ahead, active, others bool // the other one: its name comes first; has clients; is there
-		own                   bool // this one has clients
-		young                 bool // this one has just begun
-		acts                  bool
+		name  string
+		own   bool   // this one has clients
+		young bool   // this one has just begun
+		other string // the line of the other one, without its count
+		acts  bool
 	}{
-		{"alone", false, false, false, false, false, true},
-		{"alone, with clients", false, false, false, true, false, true},
-		{"alone, just begun", false, false, false, false, true, false},
-		{"alone, just begun, with clients", false, false, false, true, true, true},
-		{"both idle, this one first", false, false, true, false, false, true},
-		{"both idle, the other first", true, false, true, false, false, false},
-		{"the other has clients", false, true, true, false, false, false},
-		{"the other has clients and is first", true, true, true, false, false, false},
-		{"this one has clients, the other is first", true, false, true, true, false, true},
+		{"alone", false, false, "", true},
+		{"alone, with clients", true, false, "", true},
+		{"alone, just begun", false, true, "", false},
+		{"alone, just begun, with clients", true, true, "", true},
+		// Neither can use the server.
+		{"both idle, this one first", false, false, "z 60000 127.0.0.1:1", true},
+		{"both idle, the other first", false, false, "a 60000 127.0.0.1:1", false},
+		{"the other has clients", false, false, "z 5 127.0.0.1:1", false},
+		{"the other has clients and is first", false, false, "a 5 127.0.0.1:1", false},
+		{"this one has clients, the other is first", true, false, "a 60000 127.0.0.1:1", true},
+		{"both have clients, this one is first", true, false, "z 5 127.0.0.1:1", true},
+		{"both have clients, the other is first", true, false, "a 5 127.0.0.1:1", false},
+		{"the clients of the other, which is first, have moved to this one", true, false, "a 700 127.0.0.1:1", true},
+		// The other one can use it.
+		{"this one has clients, the other can use it", true, false, "z 60000 -", false},
+		{"this one has clients, the other can use this one only", true, false, "z 60000 127.0.0.1:2", false},
 	} {
 		p := newTestProxy(t, o)
 		rc := p.recovery
@@ -94,40 +113,58 @@ func TestOneProxySeesToTheServers(t *testing.T) {
 			p.started = p.started.Add(-2 * settleIn)
 		}
 		rc.presence.name = "m"
-		if c.others {
-			name := "z"
-			if c.ahead {
-				name = "a"
-			}
-			rc.presence.noteBeat(name, 0, "1", c.active, time.Now())
-		}
 		if c.own {
 			rc.asked.Store(time.Now().UnixNano())
 		}
-		rc.judge()
-		if rc.rival.Load() {
-			t.Errorf("%s: a line that was seen once counts as a rival: it may be the line of a dead proxy", c.name)
-		}
-		if c.others {
-			for place, b := range rc.presence.beats {
-				rc.presence.noteBeat(place.name, place.at, "2", b.active, time.Now())
+		hear := func(count string) {
+			if name, rest, ok := strings.Cut(c.other, " "); ok {
+				rc.hearBeats(1, []byte(name+" "+count+" "+rest+"\n"))
 			}
 			rc.judge()
 		}
-		if rc.acts() != c.acts || rc.alone() == c.others || rc.rival.Load() != (c.others && c.active) {
-			t.Errorf("%s: acts %v, alone %v, rival %v; want that it acts: %v", c.name, rc.acts(), rc.alone(), rc.rival.Load(), c.acts)
+		rc.record(0, 1).setMarked(map[string]mark{"a": markOut, "z": markOut})
+		hear("1")
+		if rc.rival(0) {
+			t.Errorf("%s: a line that was seen once counts as a rival: it may be the line of a dead proxy", c.name)
+		}
+		hear("2")
+		has := c.other != "" && !strings.Contains(c.other, "60000")
+		if rc.acts(0) != c.acts || rc.alone() != (c.other == "") || rc.rival(0) != has {
+			t.Errorf("%s: acts %v, alone %v, rival %v; want that it acts: %v", c.name, rc.acts(0), rc.alone(), rc.rival(0), c.acts)
 		}
 	}
-	// A client comes: what it asks for cannot wait for the next look.
-	p := newTestProxy(t, o)
-	p.recovery.presence.noteBeat("a", 0, "1", true, time.Now())
-	p.recovery.judge()
-	if p.recovery.acts() {
-		t.Fatal("an idle proxy acts beside one with clients")
-	}
-	p.recovery.asked.Store(time.Now().UnixNano())
-	if !p.recovery.acts() {
-		t.Error("a proxy with clients does not act")
+}
+
+// A proxy that writes without a server, and has clients, is its rival; commands
+// that it has under way there are waited for as long as it may be alive.
+//
+// promise: C6
+func TestMarksOfOthers(t *testing.T) {
+	o := Defaults()
+	o.Primaries, o.Backups = []string{"127.0.0.1:1"}, []string{"127.0.0.1:2"}
+	for _, c := range []struct {
+		mark        mark
+		lines       []string
+		rival, late bool
+	}{
+		{markIn, []string{"a 1 0 -", "a 2 0 -"}, false, false},
+		{markOut, []string{"a 1 0 127.0.0.1:1", "a 2 0 127.0.0.1:1"}, true, false},
+		{markOut, []string{"a 1 5000 127.0.0.1:1", "a 2 5200 127.0.0.1:1"}, false, false},
+		{markLate, []string{"a 1 0 127.0.0.1:1", "a 2 0 127.0.0.1:1"}, true, true},
+		{markLate, []string{"a 1 5000 127.0.0.1:1"}, false, true},
+		{markLate, []string{"b 1 0 -", "b 2 0 -"}, false, false},
+		{markLate, nil, false, false},
+	} {
+		p := newTestProxy(t, o)
+		rc := p.recovery
+		for _, line := range c.lines {
+			rc.hearBeats(1, []byte(line+"\n"))
+		}
+		rc.record(0, 1).setMarked(map[string]mark{"a": c.mark})
+		rc.judge()
+		if rc.rival(0) != c.rival || rc.late(0) != c.late || rc.rival(1) || rc.late(1) {
+			t.Errorf("%s, %q: rival %v, late %v; want %v, %v, for the server that it tells of", c.mark, c.lines, rc.rival(0), rc.late(0), c.rival, c.late)
+		}
 	}
 }
 
@@ -158,30 +195,36 @@ func TestBeat(t *testing.T) {
 		return command, strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	}
 	command, lines := beat(backend.Stored{})
-	if !strings.HasPrefix(command, "add __magent__:proxies 0 0 ") || len(lines) != 1 || !strings.HasPrefix(lines[0], "m ") || !strings.HasSuffix(lines[0], " idle") {
+	if !strings.HasPrefix(command, "add __magent__:proxies 0 0 ") || len(lines) != 1 || !strings.HasPrefix(lines[0], "m ") || !strings.HasSuffix(lines[0], " 60000 127.0.0.1:1,127.0.0.1:2") {
 		t.Errorf("the first beat is %q, %q", command, lines)
 	}
 	rc.asked.Store(time.Now().UnixNano())
-	command, lines = beat(backend.Stored{CAS: 42, Value: []byte("m 1 idle\na 5 active\nnonsense\n\nz 6 idle\nx 1 2 3\n")})
+	command, lines = beat(backend.Stored{CAS: 42, Value: []byte("m 1 60000 -\na 5 7 -\nnonsense\n\nz 6 60000 -\nx 1 2 3 4\n")})
 	if !strings.HasPrefix(command, "cas __magent__:proxies 0 0 ") || !strings.HasSuffix(command, " 42") {
 		t.Errorf("command %q, want a cas with the token of what was read", command)
 	}
-	if len(lines) != 3 || !strings.HasPrefix(lines[0], "m ") || !strings.HasSuffix(lines[0], " active") || !slices.Equal(lines[1:], []string{"a 5 active", "z 6 idle"}) {
+	own, ok := beat0(t, lines[0])
+	if len(lines) != 3 || !ok || time.Since(own.asked) > 10*time.Second || !slices.Equal(lines[1:], []string{"a 5 7 -", "z 6 60000 -"}) {
 		t.Errorf("lines %q", lines)
 	}
-	if others, active, _, first := rc.presence.look(time.Now()); !others || !active || first {
-		t.Errorf("others %v, active %v, first %v", others, active, first)
+	if names := slices.Sorted(maps.Keys(rc.presence.present(time.Now()))); !slices.Equal(names, []string{"a", "z"}) {
+		t.Errorf("%q are present", names)
 	}
 	// z has given no sign for long.
-	rc.presence.beats[beatPlace{"z", 1}] = beat0(rc.presence.beats[beatPlace{"z", 1}])
-	if _, lines = beat(backend.Stored{CAS: 43, Value: []byte("m 1 idle\na 6 active\nz 6 idle\n")}); len(lines) != 2 || lines[1] != "a 6 active" {
+	place := beatPlace{"z", 1}
+	old := rc.presence.beats[place]
+	old.changed = old.changed.Add(-beatForget - time.Second)
+	rc.presence.beats[place] = old
+	if _, lines = beat(backend.Stored{CAS: 43, Value: []byte("m 1 60000 -\na 6 7 -\nz 6 60000 -\n")}); len(lines) != 2 || lines[1] != "a 6 7 -" {
 		t.Errorf("lines %q, want z's taken out", lines)
 	}
 }
 
-func beat0(b beat) beat {
-	b.changed = b.changed.Add(-beatForget - time.Second)
-	return b
+// beat0 reads this proxy's own line.
+func beat0(t *testing.T, line string) (beat, bool) {
+	t.Helper()
+	name, b, ok := parseBeat(line, time.Now())
+	return b, ok && name == "m"
 }
 
 // fakeStore is a server that stores whatever it gets. Of each request it tells

@@ -25,6 +25,9 @@ import (
 // "lost" when the keys are too many, and then a line for each key. All proxies
 // append to it. Who has made the server good replaces it by an empty one of
 // the next generation, unless somebody has appended meanwhile.
+//
+// Between the keys stand marks, lines of a space, the name of a proxy, a space,
+// and what is so with that proxy from there on; see mark.
 
 const (
 	recordMost   = 60 << 10 // bytes of keys; more are not kept
@@ -49,11 +52,42 @@ func recordText(generation uint64, lost bool, keys []string) string {
 	return b.String()
 }
 
+// mark is what a proxy says of itself in the record of a server.
+type mark string
+
+const (
+	markIn    mark = "in"    // it uses the server, which is what others take for granted
+	markOut   mark = "out"   // it writes without the server
+	markLate  mark = "late"  // and what it has sent there before may still be run
+	markLost  mark = "lost"  // it has missed more keys than it has noted; what is so otherwise stays so
+	markFlush mark = "flush" // it is about to flush the server
+)
+
+// markText is a mark as it is appended to a record.
+func markText(name string, m mark) string { return " " + name + " " + string(m) + "\n" }
+
 // missedRecord is what was read of one.
 type missedRecord struct {
 	generation uint64
 	lost       bool
 	keys       [][]byte
+	marks      map[string]mark // the last one of each proxy
+}
+
+// mark takes a mark's line.
+func (m *missedRecord) mark(line []byte) {
+	words := strings.Fields(string(line))
+	switch {
+	case len(words) != 2:
+		m.lost = true
+	case mark(words[1]) == markLost:
+		m.lost = true
+	default:
+		if m.marks == nil {
+			m.marks = map[string]mark{}
+		}
+		m.marks[words[0]] = mark(words[1])
+	}
 }
 
 // parseRecord reads a record. One that makes no sense counts as lost: then the
@@ -68,16 +102,20 @@ func parseRecord(text []byte) missedRecord {
 	if err != nil {
 		return missedRecord{lost: true}
 	}
-	if words[2] != "open" {
-		return missedRecord{generation: generation, lost: true}
-	}
-	rec := missedRecord{generation: generation}
+	rec := missedRecord{generation: generation, lost: words[2] != "open"}
 	for len(rest) > 0 {
-		var key []byte
-		key, rest, _ = bytes.Cut(rest, []byte("\n"))
-		if len(key) > 0 {
-			rec.keys = append(rec.keys, key)
+		var line []byte
+		line, rest, _ = bytes.Cut(rest, []byte("\n"))
+		switch {
+		case len(line) == 0:
+		case line[0] == ' ':
+			rec.mark(line)
+		default:
+			rec.keys = append(rec.keys, line)
 		}
+	}
+	if rec.lost {
+		rec.keys = nil
 	}
 	return rec
 }
@@ -89,29 +127,55 @@ type record struct {
 	size       atomic.Int64 // bytes of keys that were noted
 
 	mu     sync.Mutex
-	mine   map[string]int // keys that this proxy has noted, and how often
-	lost   bool           // this proxy has noted that there are too many
-	merged uint64         // cas token of the record whose keys are in the journal
-	marks  [2]uint64      // how far the journal was at the last two looks
-	marked time.Time      // the last of them
+	mine   map[string]int  // keys that this proxy has noted, and how often
+	lost   bool            // this proxy has noted that there are too many
+	merged uint64          // cas token of the record whose keys are in the journal
+	marks  map[string]mark // of other proxies
+	again  bool            // what this proxy has noted has to be noted once more
+	seen   [2]uint64       // how far the journal was at the last two looks
+	looked time.Time       // the last of them
 }
 
-// mark is how far the server's journal was when the record was looked at the
-// time before last: what came until then has been noted for long.
-func (r *record) mark() uint64 {
+// notedUntil is how far the server's journal was when the record was looked at
+// the time before last: what came until then has been noted for long.
+func (r *record) notedUntil() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.marks[0]
+	return r.seen[0]
 }
 
-func (r *record) setMark(latest uint64) {
+func (r *record) setLooked(latest uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if time.Since(r.marked) < recoveryCheck/2 {
+	if time.Since(r.looked) < recoveryCheck/2 {
 		return
 	}
-	r.marked = time.Now()
-	r.marks[0], r.marks[1] = r.marks[1], latest
+	r.looked = time.Now()
+	r.seen[0], r.seen[1] = r.seen[1], latest
+}
+
+// setMarked notes what the proxies say of themselves.
+func (r *record) setMarked(marks map[string]mark) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.marks = marks
+}
+
+// marked is what the proxies said of themselves last. It must not be changed.
+func (r *record) marked() map[string]mark {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.marks
+}
+
+// takeAgain tells whether all keys have to be noted once more, and takes that
+// as done.
+func (r *record) takeAgain() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	again := r.again
+	r.again = false
+	return again
 }
 
 // renew begins a new generation.
@@ -120,7 +184,7 @@ func (r *record) renew(generation uint64) {
 	defer r.mu.Unlock()
 	r.generation.Store(generation)
 	r.size.Store(0)
-	r.mine, r.lost, r.merged = nil, false, 0
+	r.mine, r.lost, r.merged, r.again = nil, false, 0, true
 }
 
 func (r *record) noteMine(key []byte) {
@@ -178,10 +242,23 @@ func (r *record) lostIsMine() bool {
 	return r.lost
 }
 
-// notes are what one worker has told of a record: the first line, and the
-// loss of all keys. Each worker tells both on its own connection.
+// markOf is what this proxy has to say of itself in the record of a server.
+func (rc *recovery) markOf(server int32) mark {
+	switch s := rc.p.servers[server]; {
+	case s.Serves():
+		return markIn
+	case s.Late():
+		return markLate
+	}
+	return markOut
+}
+
+// notes are what one worker has told of a record: the first line, its mark, and
+// the loss of all keys. Each worker tells them on its own connection.
 type notes struct {
 	generation uint64
+	epoch      uint64 // of the server's state when the mark was told
+	mark       mark
 	begun      bool
 	lost       bool
 }
@@ -189,7 +266,7 @@ type notes struct {
 // note tells other proxies that a server has missed a key. It goes to the twin
 // that has got the write, or will get it behind the note.
 func (w *worker) note(key []byte, server int32, how added, twin *backend.Conn) {
-	if how == addedKnown || !twin.Sync().Serves() {
+	if !twin.Sync().Serves() {
 		return
 	}
 	at := int32(twin.Server.Index)
@@ -198,27 +275,56 @@ func (w *worker) note(key []byte, server int32, how added, twin *backend.Conn) {
 	if generation := rec.generation.Load(); own.generation != generation {
 		*own = notes{generation: generation}
 	}
-	if own.lost {
+	w.noteMark(server, twin, own)
+	if how == addedKnown || own.lost {
 		return
 	}
-	name := missedKey(w.p.servers[server].Name())
 	if how == addedLost || rec.size.Add(int64(len(key))+1) > recordMost {
-		own.lost = true
-		rec.noteLost()
-		w.tell(twin, protocol.OpSet, name, recordText(own.generation, true, nil), nil)
+		w.noteLoss(server, twin)
 		return
 	}
 	rec.noteMine(key)
+	w.append(server, twin, own, string(key)+"\n")
+}
+
+// noteMark tells what is so with this proxy, before the first key that a server
+// misses since it went out.
+func (w *worker) noteMark(server int32, twin *backend.Conn, own *notes) {
+	m := w.p.recovery.markOf(server)
+	_, epoch := w.p.servers[server].Load()
+	if m == markIn || own.mark == m && own.epoch == epoch {
+		return
+	}
+	own.mark, own.epoch = m, epoch
+	w.append(server, twin, own, markText(w.p.recovery.presence.name, m))
+}
+
+// append appends to a record.
+func (w *worker) append(server int32, twin *backend.Conn, own *notes, line string) {
+	name := missedKey(w.p.servers[server].Name())
 	if !own.begun {
 		own.begun = true
 		w.tell(twin, protocol.OpAdd, name, recordText(own.generation, false, nil), nil)
 	}
-	w.tell(twin, protocol.OpAppend, name, string(key)+"\n", func() {
-		// The record is gone: evicted, or flushed.
-		own.lost = true
-		rec.noteLost()
-		w.tell(twin, protocol.OpSet, name, recordText(own.generation, true, nil), nil)
+	w.tell(twin, protocol.OpAppend, name, line, func() {
+		w.noteLoss(server, twin) // the record is gone: evicted, or flushed
 	})
+}
+
+// noteLoss tells other proxies that a server has missed more keys than are
+// noted.
+func (w *worker) noteLoss(server int32, twin *backend.Conn) {
+	rec := w.p.recovery.record(server, int32(twin.Server.Index))
+	own := &w.notes[w.p.pair(server, int32(twin.Server.Index))]
+	own.lost = true
+	rec.noteLost()
+	name := missedKey(w.p.servers[server].Name())
+	w.tell(twin, protocol.OpAdd, name, recordText(rec.generation.Load(), true, nil), nil)
+	marks := markText(w.p.recovery.presence.name, markLost)
+	if m := w.p.recovery.markOf(server); m != markIn {
+		marks += markText(w.p.recovery.presence.name, m)
+	}
+	w.tell(twin, protocol.OpAppend, name, marks, nil)
 }
 
 // noteFlush tells other proxies which servers have missed a flush_all that has
@@ -238,12 +344,9 @@ func (w *worker) noteFlush() {
 			w.tell(twin, protocol.OpSet, backend.LifeKey, life.String(), nil)
 		}
 		for _, server := range w.p.recovery.twins[at] {
-			if w.p.servers[server].Serves() {
-				continue
+			if !w.p.servers[server].Serves() {
+				w.noteLoss(server, twin)
 			}
-			rec := w.p.recovery.record(server, int32(at))
-			rec.noteLost()
-			w.tell(twin, protocol.OpSet, missedKey(w.p.servers[server].Name()), recordText(rec.generation.Load(), true, nil), nil)
 		}
 	}
 }

@@ -27,6 +27,10 @@ func TestParseRecord(t *testing.T) {
 		{"magent1 9223372036854775807 open\n", 1<<63 - 1, false, ""},
 		{"magent1 7 lost\n", 7, true, ""},
 		{"magent1 7 lost\na\nb\n", 7, true, ""}, // another proxy has appended since
+		{"magent1 7 open\na\n X out\nb\n", 7, false, "a b"},
+		{"magent1 7 open\na\n X lost\nb\n", 7, true, ""},
+		{"magent1 7 open\na\n X\n", 7, true, ""},
+		{"magent1 7 open\na\n X out Y\n", 7, true, ""},
 
 		{"", 0, true, ""},
 		{"\n", 0, true, ""},
@@ -60,6 +64,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add([]byte("magent1 7 lost\n"), "key")
 	f.Add([]byte("magent1 9223372036854775808 open\n"), "k")
 	f.Add([]byte("magent1 7 open\na"), "k")
+	f.Add([]byte("magent1 7 open\na\n X late\nb\n Y in\n X out\n"), "k")
 	f.Add([]byte("\n\n"), strings.Repeat("k", 250))
 	f.Fuzz(func(t *testing.T, text []byte, key string) {
 		first := parseRecord(text)
@@ -76,7 +81,11 @@ func FuzzRecord(f *testing.F) {
 			}
 			keys = append(keys, string(k))
 		}
-		again := parseRecord([]byte(recordText(first.generation, first.lost, keys)))
+		written := recordText(first.generation, first.lost, keys)
+		for name, m := range first.marks {
+			written += markText(name, m)
+		}
+		again := parseRecord([]byte(written))
 		if !reflect.DeepEqual(again, first) {
 			t.Fatalf("%q was read as %+v, and what was written of that as %+v", text, first, again)
 		}
@@ -198,25 +207,25 @@ func TestWhoseRecord(t *testing.T) {
 func TestMark(t *testing.T) {
 	var r record
 	look := func(latest uint64) {
-		r.marked = r.marked.Add(-recoveryCheck)
-		r.setMark(latest)
+		r.looked = r.looked.Add(-recoveryCheck)
+		r.setLooked(latest)
 	}
 	look(5)
-	if r.mark() != 0 {
-		t.Errorf("mark %d after one look", r.mark())
+	if r.notedUntil() != 0 {
+		t.Errorf("mark %d after one look", r.notedUntil())
 	}
 	look(7)
-	if r.mark() != 5 {
-		t.Errorf("mark %d after two looks, want 5", r.mark())
+	if r.notedUntil() != 5 {
+		t.Errorf("mark %d after two looks, want 5", r.notedUntil())
 	}
 	for range 5 {
-		r.setMark(99)
+		r.setLooked(99)
 	}
-	if r.mark() != 5 {
-		t.Errorf("mark %d after looks that came too early, want 5", r.mark())
+	if r.notedUntil() != 5 {
+		t.Errorf("mark %d after looks that came too early, want 5", r.notedUntil())
 	}
 	look(9)
-	if r.mark() != 7 {
-		t.Errorf("mark %d, want 7", r.mark())
+	if r.notedUntil() != 7 {
+		t.Errorf("mark %d, want 7", r.notedUntil())
 	}
 }

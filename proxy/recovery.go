@@ -36,8 +36,8 @@ type recovery struct {
 	presence presence
 	asked    atomic.Int64 // when a client last asked for a key, Unix nanoseconds, about
 	others   atomic.Bool  // another proxy is there
-	rival    atomic.Bool  // and has clients
-	yields   atomic.Bool  // and sees to the servers
+	care     []care       // of each server
+	idle     atomic.Bool  // this proxy sees to no server
 	yielded  atomic.Bool  // which was said in the log
 
 	awake      atomic.Int32 // workers that serve clients, or are about to
@@ -46,13 +46,20 @@ type recovery struct {
 	flushAt atomic.Int64 // Unix seconds of a flush_all that is still to come, 0 for none
 }
 
+// care is what was decided last on who sees to a server.
+type care struct {
+	acts  atomic.Bool // this proxy does
+	rival atomic.Bool // see recovery.rival
+	late  atomic.Bool // see recovery.late
+}
+
 func newRecovery(p *Proxy) *recovery {
 	n := len(p.servers)
 	rc := &recovery{
 		p: p, presence: presence{name: rand.Text(), beats: map[beatPlace]beat{}}, twins: make([][]int32, n), records: make([]record, n*n),
-		lacking: make([]atomic.Bool, n), resyncs: make([]resync, n), unasked: make([]atomic.Bool, n*n), listing: make([]sync.Mutex, n), cleared: make([]atomic.Bool, n), told: make([]atomic.Pointer[string], n), wakers: make([]chan struct{}, n),
+		lacking: make([]atomic.Bool, n), resyncs: make([]resync, n), unasked: make([]atomic.Bool, n*n), listing: make([]sync.Mutex, n), cleared: make([]atomic.Bool, n), told: make([]atomic.Pointer[string], n), wakers: make([]chan struct{}, n), care: make([]care, n),
 	}
-	rc.yields.Store(true) // until it is known who else is there
+	rc.idle.Store(true) // until it is known who else is there
 	for i := range n {
 		rc.wakers[i] = make(chan struct{}, 1)
 		rc.resyncs[i].init()
@@ -164,6 +171,10 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 		}
 		rc.merge(server, at, f, true)
 	}
+	rc.judge()
+	if rc.late(server) {
+		return backend.Verdict{Wait: "what another proxy has sent to it may still be under way"}
+	}
 	v := backend.Verdict{To: backend.Warming}
 	switch {
 	case !known && !r.Empty, same, r.Known:
@@ -191,16 +202,70 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 		v.Flush = true
 		v.Why = "it is a new process, and was flushed because it held items of an earlier one"
 	}
-	if j.lost() && !v.Flush {
+	switch {
+	case !j.lost() || v.Flush:
+	case rc.acts(server) && !rc.rival(server):
 		v.Flush = true
 		v.Why = "it answers and was flushed, because it has missed more writes than are known"
+	default:
+		v.Why = "it answers, and has missed more writes than are known: each key is copied before it is read"
 	}
 	rc.cleared[server].Store(v.Flush || r.Empty)
-	if v.Flush && !rc.acts() {
-		return backend.Verdict{Wait: "it has to be flushed, which is left to the proxy that has clients"}
+	if v.Flush && !rc.mayFlush(ctx, server) {
+		return backend.Verdict{Wait: "it has to be flushed, which another proxy sees to"}
 	}
 	v.FlushLater = rc.flushLater()
 	return v
+}
+
+// mayFlush tells whether this proxy may flush a server. Where others are there
+// it first says so in the server's records: a record that has changed since it
+// was read may mean that another one flushes the server, or has done so.
+func (rc *recovery) mayFlush(ctx context.Context, server int32) bool {
+	if !rc.acts(server) {
+		return false
+	}
+	if rc.alone() {
+		return true
+	}
+	for _, at := range rc.twins[server] {
+		if !rc.p.servers[at].Serves() {
+			continue
+		}
+		if claimed, err := rc.claimFlush(ctx, server, at); err != nil || !claimed {
+			return false
+		}
+	}
+	return true
+}
+
+func (rc *recovery) claimFlush(ctx context.Context, server, at int32) (bool, error) {
+	c, err := rc.p.dial(ctx, at)
+	if err != nil {
+		return false, err
+	}
+	defer c.Close()
+	key := missedKey(rc.p.servers[server].Name())
+	found, err := c.Gets(key)
+	if err != nil {
+		return false, err
+	}
+	held, noted := found[key]
+	claim := markText(rc.presence.name, markFlush)
+	if !noted {
+		return c.Store("add", key, recordText(rc.record(server, at).generation.Load(), true, nil)+claim)
+	}
+	rec := parseRecord(held.Value)
+	present := rc.presence.present(time.Now())
+	for name, m := range rec.marks {
+		if _, there := present[name]; there && m == markFlush && name != rc.presence.name {
+			return false, nil
+		}
+	}
+	if rec.generation > rc.record(server, at).generation.Load() {
+		return false, nil // it is another record than the one that was judged
+	}
+	return c.Swap(key, string(held.Value)+claim, held.CAS)
 }
 
 // Restored is told that a verdict was carried out (backend.Recovery).
@@ -290,12 +355,12 @@ func (rc *recovery) step(ctx context.Context, server int32) bool {
 	}
 	j := rc.p.journals[server]
 	switch {
-	case !rc.acts() && (!j.empty() || rc.lacks(server)):
+	case !rc.acts(server) && (!j.empty() || rc.lacks(server)), j.lost() && rc.rival(server):
 		return false
 	case j.lost():
 		s.TakeOut(true, "it has missed more writes than the journal holds (see --journal-keys)")
 		return false
-	case !j.empty() && rc.rival.Load() && j.onlyForeign():
+	case !j.empty() && rc.rival(server) && j.onlyForeign():
 		return false // who has noted it replays it; until then it is copied whenever it is asked for
 	case !j.empty():
 		s.Doubt("its journal is replayed")

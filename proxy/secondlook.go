@@ -77,7 +77,7 @@ func (w *worker) lookNow() {
 		s.wanted = true
 		s.budget--
 	}
-	if w.pausing || w.frozen || !w.p.recovery.acts() {
+	if w.pausing || w.frozen || w.p.recovery.idle.Load() && !w.p.recovery.active() {
 		return
 	}
 	now := w.loop.Now()

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +20,7 @@ type fact struct {
 
 	noted  bool // there is a record of missed keys
 	record missedRecord
+	size   int // bytes of the record
 	token  uint64
 
 	empty bool // the teller itself holds no client's item
@@ -48,7 +50,7 @@ func factOf(server string, found map[string]backend.Stored) fact {
 		f.life, f.whole, f.teller, f.known = parseLifeText(string(v.Value))
 	}
 	if v, ok := found[missedKey(server)]; ok {
-		f.noted, f.token = true, v.CAS
+		f.noted, f.token, f.size = true, v.CAS, len(v.Value)
 		f.record = parseRecord(v.Value)
 	}
 	return f
@@ -77,6 +79,8 @@ func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, erro
 		return fact{}, err
 	}
 	f := factOf(name, found)
+	rc.hearBeats(at, found[proxiesKey].Value)
+	rc.record(server, at).setMarked(rc.marksOfOthers(f))
 	if at, err := strconv.ParseInt(string(found[flushKey].Value), 10, 64); err == nil && at > time.Now().Unix() {
 		rc.flushAt.CompareAndSwap(0, at)
 	}
@@ -100,8 +104,9 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 		// been noted yet when it did is kept.
 		rec.renew(f.record.generation)
 		if len(rc.twins[server]) == 1 {
-			j.forgetUntil(rec.mark())
+			j.forgetUntil(rec.notedUntil())
 		}
+		j.noteAgain()
 	}
 	if f.record.lost && !rec.lostIsMine() {
 		if anew || rec.mergedToken() != f.token {
@@ -219,11 +224,18 @@ func (w *watcher) keepLife(found map[string]backend.Stored) error {
 		return nil
 	}
 	life, ok := w.rc.p.servers[w.at].Life()
-	if !ok || !w.rc.p.servers[w.at].Serves() || !w.rc.acts() {
+	if !ok || !w.rc.p.servers[w.at].Serves() || !w.rc.acts(w.at) {
 		return nil
 	}
 	_, err := w.client.Store("add", backend.LifeKey, life.String())
 	return err
+}
+
+// marksOfOthers are the marks of a record but this proxy's own.
+func (rc *recovery) marksOfOthers(f fact) map[string]mark {
+	others := maps.Clone(f.record.marks)
+	delete(others, rc.presence.name)
+	return others
 }
 
 // keep sees to what this server tells of another.
@@ -232,11 +244,16 @@ func (w *watcher) keep(server int32, f fact) error {
 	s := rc.p.servers[server]
 	j := rc.p.journals[server]
 	rec := rc.record(server, w.at)
-	defer func() { rec.setMark(j.latest()) }()
+	defer func() { rec.setLooked(j.latest()) }()
+	rec.setMarked(rc.marksOfOthers(f))
 	if err := w.keepLifeOf(server, f); err != nil {
 		return err
 	}
-	if !rc.acts() {
+	rc.judge()
+	if rc.late(server) && s.Serves() {
+		s.TakeOut(true, "what another proxy has sent to it may still be under way")
+	}
+	if !rc.acts(server) {
 		if w.forget(server, f) {
 			return nil
 		}
@@ -244,16 +261,7 @@ func (w *watcher) keep(server int32, f fact) error {
 			rc.forgetReplayed(server, w.at, f.record)
 		}
 	}
-	if !f.noted {
-		if j.empty() || s.Serves() {
-			return nil
-		}
-		keys, lost := j.all()
-		size := 0
-		for _, key := range keys {
-			size += len(key) + 1
-		}
-		_, err := w.client.Store("add", missedKey(s.Name()), recordText(rec.generation.Load(), lost || size > recordMost, keys))
+	if done, err := w.keepNoted(server, f); done || err != nil {
 		return err
 	}
 	if rec.mergedToken() != f.token {
@@ -265,13 +273,85 @@ func (w *watcher) keep(server int32, f fact) error {
 		}
 		return nil
 	}
-	if (len(f.record.keys) == 0 && !f.record.lost) || !j.empty() || !s.Serves() || !rc.acts() {
+	return w.retire(server, f)
+}
+
+// keepNoted sees to it that the record tells what this proxy has missed, and
+// what is so with it. It returns true when it has changed something, or when
+// there is no record.
+func (w *watcher) keepNoted(server int32, f fact) (done bool, err error) {
+	rc := w.rc
+	j := rc.p.journals[server]
+	rec := rc.record(server, w.at)
+	name := missedKey(rc.p.servers[server].Name())
+	m := rc.markOf(server)
+	again := rec.takeAgain()
+	if !f.noted {
+		if m == markIn || m == markOut && j.empty() {
+			return true, nil
+		}
+		keys, lost := j.all()
+		text := recordText(rec.generation.Load(), lost || sizeOf(keys) > recordMost, keys)
+		_, err := w.client.Store("add", name, text+markText(rc.presence.name, m))
+		return true, err
+	}
+	text := ""
+	if last, marked := f.record.marks[rc.presence.name]; marked && last != m || !marked && m == markLate {
+		text = markText(rc.presence.name, m)
+	}
+	if again {
+		switch keys, lost := j.own(); {
+		case lost, sizeOf(keys) > recordMost:
+			text += markText(rc.presence.name, markLost)
+			rec.noteLost()
+		default:
+			for _, key := range keys {
+				rec.noteMine([]byte(key))
+				text += key + "\n"
+			}
+		}
+	}
+	if text != "" {
+		_, err := w.client.Store("append", name, text)
+		return true, err
+	}
+	if f.size <= 2*recordMost {
+		return false, nil
+	}
+	// The marks are too many: the last ones do.
+	var keys []string
+	for _, key := range f.record.keys {
+		keys = append(keys, string(key))
+	}
+	text = recordText(f.record.generation, f.record.lost || sizeOf(keys) > recordMost, keys)
+	for proxy, m := range f.record.marks {
+		text += markText(proxy, m)
+	}
+	_, err = w.client.Swap(name, text, f.token)
+	return true, err
+}
+
+// sizeOf is how many bytes of a record keys take.
+func sizeOf(keys []string) int {
+	size := 0
+	for _, key := range keys {
+		size += len(key) + 1
+	}
+	return size
+}
+
+// retire begins the next generation of a record when all that it tells of has
+// been made good.
+func (w *watcher) retire(server int32, f fact) error {
+	rc := w.rc
+	s := rc.p.servers[server]
+	rec := rc.record(server, w.at)
+	if (len(f.record.keys) == 0 && !f.record.lost) || !rc.p.journals[server].empty() || !s.Serves() || !rc.acts(server) || rc.late(server) {
 		return nil
 	}
-	if rc.rival.Load() && !rec.allMine(f.record) {
+	if rc.rival(server) && !rec.allMine(f.record) {
 		return nil // who has noted them may miss more, and note no key twice
 	}
-	// All that it tells of has been made good.
 	generation := max(f.record.generation+1, uint64(time.Now().UnixNano()))
 	swapped, err := w.client.Swap(missedKey(s.Name()), recordText(generation, false, nil), f.token)
 	if swapped {
@@ -295,6 +375,7 @@ func (w *watcher) forget(server int32, f fact) bool {
 		rc.merge(server, w.at, fact{noted: true, record: missedRecord{generation: f.record.generation}}, false)
 	}
 	rc.p.journals[server].forgetForeign()
+	rec.takeAgain() // it wakes up before it misses more
 	if f.noted && !f.record.lost {
 		rc.forgetReplayed(server, w.at, f.record)
 	}
@@ -314,7 +395,7 @@ func (rc *recovery) forgetReplayed(server, at int32, held missedRecord) {
 	for _, key := range held.keys {
 		noted[string(key)] = true
 	}
-	j.drop(rc.record(server, at).mark(), len(rc.twins[server]) == 1, func(key string) bool {
+	j.drop(rc.record(server, at).notedUntil(), len(rc.twins[server]) == 1, func(key string) bool {
 		primary, backup := rc.p.pools.find([]byte(key))
 		return (primary == at || backup == at) && !noted[key]
 	})
@@ -358,10 +439,10 @@ func (w *watcher) keepLifeOf(server int32, f fact) error {
 	whole := !rc.lacks(server)
 	same := f.known && f.life == life
 	switch {
-	case same && f.whole && !whole && (!rc.resyncs[server].forced.Load() || !rc.acts()):
+	case same && f.whole && !whole && (!rc.resyncs[server].forced.Load() || !rc.acts(server)):
 		rc.setLacks(server, false) // another proxy has seen to it
 		return nil
-	case same && f.whole == whole, f.known && !same && f.life.Start > life.Start, !rc.acts():
+	case same && f.whole == whole, f.known && !same && f.life.Start > life.Start, !rc.acts(server):
 		return nil
 	}
 	_, err := w.client.Store("set", lifeOfKey(s.Name()), lifeText(life, whole, rc.presence.name))

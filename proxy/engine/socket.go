@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -77,6 +78,14 @@ func connect(family int, sa unix.Sockaddr) (int, error) {
 		return -1, fmt.Errorf("connect: %w", err)
 	}
 	return fd, nil
+}
+
+// GiveUpAfter has the kernel give a connection up when the other side has not
+// taken what was sent for so long, also when the socket has been closed since or
+// the process has ended: it is not delivered after that (TCP_USER_TIMEOUT in
+// tcp(7)).
+func GiveUpAfter(fd int, d time.Duration) {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(max(d.Milliseconds(), 1)))
 }
 
 // SocketError returns and clears the pending error of a socket, nil for none.
