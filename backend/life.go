@@ -16,6 +16,10 @@ const Prefix = "__magent__:"
 // does not know it.
 const LifeKey = Prefix + "life"
 
+// LackingKey is held by a server that lacks keys which its twins hold: some
+// proxy copies them, and who comes next has to go on.
+const LackingKey = Prefix + "lacking"
+
 // Life is one run of one memcached process. A restart begins a new life.
 type Life struct {
 	PID   int

@@ -35,6 +35,8 @@ type Return struct {
 	Life  Life
 	Empty bool // it holds no item of a client
 	Known bool // it holds the note of its own life: some proxy has used it
+
+	Lacking bool // it holds the note that it lacks keys
 }
 
 // Verdict is what has to be done with it.
@@ -181,14 +183,17 @@ func (p *Prober) restore(ctx context.Context, client *Client, word uint64) (done
 			return false, err
 		}
 		s.clock.Store(f.clock)
-		held, err := client.Gets(LifeKey)
+		held, err := client.Gets(LifeKey, LackingKey)
 		if err != nil {
 			return false, err
 		}
 		if err := s.askTokens(client); err != nil {
 			return false, err
 		}
-		v = p.Recovery.Returning(ctx, s, Return{Life: f.life, Empty: f.items <= int64(len(held)), Known: string(held[LifeKey].Value) == f.life.String()})
+		_, lacking := held[LackingKey]
+		v = p.Recovery.Returning(ctx, s, Return{
+			Life: f.life, Empty: f.items <= int64(len(held)), Known: string(held[LifeKey].Value) == f.life.String(), Lacking: lacking,
+		})
 	}
 	if v.Wait != "" {
 		return false, fmt.Errorf("%w: %s", ErrNotYet, v.Wait)

@@ -79,12 +79,16 @@ func probeWith(t *testing.T, a Address, recovery *fakeRecovery, before func(*Ser
 	return p
 }
 
+// getsNotes asks for what proxies note on a server of itself.
+const getsNotes = "gets " + LifeKey + " " + LackingKey
+
 // lifeServer answers as a memcached in one life does to a prober.
 type lifeServer struct {
 	mu    sync.Mutex
 	life  Life
 	items int    // of clients
 	note  string // under LifeKey
+	lacks bool   // it holds LackingKey
 	value bool   // the next line is one
 	store string // the answer to a set
 	seen  func(line string)
@@ -110,11 +114,19 @@ func (l *lifeServer) answer(line string) string {
 		if l.note != "" {
 			held++
 		}
+		if l.lacks {
+			held++
+		}
 		return fmt.Sprintf("STAT pid %d\r\nSTAT uptime 50\r\nSTAT time %d\r\nSTAT version 1.6.18\r\nSTAT curr_items %d\r\nEND", l.life.PID, l.life.Start+50, held)
-	case line == "gets "+LifeKey && l.note == "":
-		return "END"
-	case line == "gets "+LifeKey:
-		return fmt.Sprintf("VALUE %s 0 %d 5\r\n%s\r\nEND", LifeKey, len(l.note), l.note)
+	case line == getsNotes:
+		answer := ""
+		if l.note != "" {
+			answer = fmt.Sprintf("VALUE %s 0 %d 5\r\n%s\r\n", LifeKey, len(l.note), l.note)
+		}
+		if l.lacks {
+			answer += fmt.Sprintf("VALUE %s 0 1 6\r\nx\r\n", LackingKey)
+		}
+		return answer + "END"
 	case strings.HasPrefix(line, "set "+LifeKey+" 0 0 "):
 		l.value = true
 		return ""
@@ -176,7 +188,7 @@ func TestVerdicts(t *testing.T) {
 				t.Errorf("restored %+v, want %+v once", restored, c.v)
 			}
 			lines := f.all()
-			if got := strings.Join(lines[max(slices.Index(lines, "gets "+LifeKey), 0):], "|"); got != "gets "+LifeKey+"|"+c.lines {
+			if got := strings.Join(lines[max(slices.Index(lines, getsNotes), 0):], "|"); got != getsNotes+"|"+c.lines {
 				t.Errorf("the server got %q, want %q", lines, c.lines)
 			}
 			state, _ := p.Load()
@@ -347,6 +359,13 @@ func TestReturns(t *testing.T) {
 	mustStore(t, c, "set", "k", "x")
 	if r := again(); r != (Return{Life: life, Known: true}) {
 		t.Errorf("with an item it returned as %+v", r)
+	}
+	mustStore(t, c, "set", LackingKey, "x")
+	if r := again(); r != (Return{Life: life, Known: true, Lacking: true}) {
+		t.Errorf("with the note that it lacks keys it returned as %+v", r)
+	}
+	if answer := m.ask(t, "delete "+LackingKey); answer != "DELETED" {
+		t.Fatal(answer)
 	}
 	mustStore(t, c, "set", LifeKey, "1-1")
 	if r := again(); r != (Return{Life: life}) {

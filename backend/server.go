@@ -101,11 +101,11 @@ func (s *Server) OutFor() time.Duration {
 // Absent tells whether nobody is there at the server's address, or has not
 // been since the program began: as far as one can see from here.
 func (s *Server) Absent() bool {
-	if s.Serves() {
-		return false
-	}
-	return s.refused.Load() || s.life.Load() == nil && s.probed.Load()
+	return s.Refuses() || !s.Serves() && s.life.Load() == nil && s.probed.Load()
 }
+
+// Refuses tells whether nobody is there at the server's address.
+func (s *Server) Refuses() bool { return !s.Serves() && s.refused.Load() }
 
 // HasMeta tells whether the server can tell an item's lifetime and be sent
 // meta commands (memcached 1.6.14 and later).

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -124,6 +125,51 @@ func TestQuickRestartOfAnIdleServer(t *testing.T) {
 			reading.wasRight(t)
 			expectHeld(t, s.awaitSame(t, recovery), known)
 			awaitWhole(t, s.Magent)
+		})
+	}
+}
+
+// A server came back empty, its twin cannot be reached, and magent is killed.
+// The next run of it knows from the server itself that a key which is not there
+// may be on the twin: a miss would be wrong.
+//
+// promise: C7
+func TestTheNextProxyKnowsWhatAServerLacks(t *testing.T) {
+	for who, server := range either {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			s := startStory(t, 1, 1, slices.Concat(hanging, []string{"--resync-rate", "0", "--lost-after", "5m"})...)
+			known := fill(t, s.Magent, "still:", 50)
+			s.awaitSame(t, 10*time.Second)
+			server(s).Restart()
+			harness.Eventually(t, recovery, "magent has found the server empty", func() bool {
+				_, err := harness.MustDial(t, s.Addr).Get("still:0")
+				return err == nil && stateOf(t, s.Magent, s.name(server(s))) == "warming"
+			})
+			twin := s.primary()
+			if server(s) == twin {
+				twin = s.backup()
+			}
+			s.links[twin].Partition()
+			s.Crash()
+			s.Magent = s.second(t)
+			c := harness.MustDial(t, s.Addr)
+			for key := range known {
+				if items, err := c.Get(key); err == nil && len(items) == 0 {
+					t.Fatalf("%s is a miss although the server that cannot be reached holds it", key)
+				}
+			}
+			s.links[twin].Heal()
+			harness.Eventually(t, recovery, "both servers serve again", func() bool {
+				state := stateOf(t, s.Magent, s.name(twin))
+				return state == "up" || state == "warming"
+			})
+			for key, want := range known {
+				items, err := c.Get(key)
+				if err != nil || len(items) != 1 || string(items[0].Value) != want.value {
+					t.Fatalf("get %s: %v, %v", key, items, err)
+				}
+			}
 		})
 	}
 }

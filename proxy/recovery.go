@@ -26,6 +26,7 @@ type recovery struct {
 	twins   [][]int32     // for each server, those that hold second copies of its keys
 	records []record      // of each server on each other
 	lacking []atomic.Bool // keys that its twins hold, each server
+	needed  []atomic.Bool // a server was found to lack keys that this one may hold
 	unasked []atomic.Bool // whether a server came up before it was known what each other holds
 	resyncs []resync
 	told    []atomic.Pointer[string] // who was believed last that the server lacks keys
@@ -51,13 +52,14 @@ type care struct {
 	acts  atomic.Bool // this proxy does
 	rival atomic.Bool // see recovery.rival
 	late  atomic.Bool // see recovery.late
+	flush atomic.Bool // this proxy has taken it out to flush it
 }
 
 func newRecovery(p *Proxy) *recovery {
 	n := len(p.servers)
 	rc := &recovery{
 		p: p, presence: presence{name: rand.Text(), beats: map[beatPlace]beat{}}, twins: make([][]int32, n), records: make([]record, n*n),
-		lacking: make([]atomic.Bool, n), resyncs: make([]resync, n), unasked: make([]atomic.Bool, n*n), listing: make([]sync.Mutex, n), cleared: make([]atomic.Bool, n), told: make([]atomic.Pointer[string], n), wakers: make([]chan struct{}, n), care: make([]care, n),
+		lacking: make([]atomic.Bool, n), needed: make([]atomic.Bool, n), resyncs: make([]resync, n), unasked: make([]atomic.Bool, n*n), listing: make([]sync.Mutex, n), cleared: make([]atomic.Bool, n), told: make([]atomic.Pointer[string], n), wakers: make([]chan struct{}, n), care: make([]care, n),
 	}
 	rc.idle.Store(true) // until it is known who else is there
 	for i := range n {
@@ -100,7 +102,13 @@ func (rc *recovery) wake() {
 // there any more, or it was never there, or it is out for too long.
 func (p *Proxy) gone(server int32) bool {
 	s := p.servers[server]
-	return s.Absent() || s.OutFor() > p.options.Load().LostAfter
+	if s.OutFor() > p.options.Load().LostAfter {
+		return true
+	}
+	if p.recovery.needed[server].Load() {
+		return s.Refuses()
+	}
+	return s.Absent()
 }
 
 // flushKey holds, on each server, when a flush_all is due that is still to come.
@@ -171,6 +179,12 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 		}
 		rc.merge(server, at, f, true)
 	}
+	if r.Lacking && first {
+		rc.setLacks(server, true)
+		for _, at := range rc.twins[server] {
+			rc.needed[at].Store(true)
+		}
+	}
 	rc.judge()
 	if rc.late(server) {
 		return backend.Verdict{Wait: "what another proxy has sent to it may still be under way"}
@@ -204,7 +218,7 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 	}
 	switch {
 	case !j.lost() || v.Flush:
-	case rc.acts(server) && !rc.rival(server):
+	case rc.care[server].flush.Load() || rc.acts(server) && !rc.rival(server):
 		v.Flush = true
 		v.Why = "it answers and was flushed, because it has missed more writes than are known"
 	default:
@@ -222,7 +236,7 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 // it first says so in the server's records: a record that has changed since it
 // was read may mean that another one flushes the server, or has done so.
 func (rc *recovery) mayFlush(ctx context.Context, server int32) bool {
-	if !rc.acts(server) {
+	if !rc.acts(server) && !rc.care[server].flush.Load() {
 		return false
 	}
 	if rc.alone() {
@@ -270,6 +284,7 @@ func (rc *recovery) claimFlush(ctx context.Context, server, at int32) (bool, err
 
 // Restored is told that a verdict was carried out (backend.Recovery).
 func (rc *recovery) Restored(s *backend.Server, v backend.Verdict) {
+	rc.care[s.Index].flush.Store(false)
 	if v.Flush {
 		// What is entered from now on is replayed for nothing: it holds nothing.
 		rc.p.journals[s.Index].clear()
@@ -299,11 +314,15 @@ func (rc *recovery) askedLater(server int32) {
 }
 
 // tellLacking notes for other proxies, before a server serves, that it lacks
-// keys.
+// keys: on its twins, and on the server itself, for one that cannot reach them.
 func (rc *recovery) tellLacking(s *backend.Server) {
 	life, ok := s.Life()
 	if !ok {
 		return
+	}
+	if c, err := rc.p.dial(context.Background(), int32(s.Index)); err == nil {
+		_, _ = c.Store("set", backend.LackingKey, life.String())
+		c.Close()
 	}
 	for _, at := range rc.twins[s.Index] {
 		if !rc.p.servers[at].Serves() {
@@ -358,6 +377,7 @@ func (rc *recovery) step(ctx context.Context, server int32) bool {
 	case !rc.acts(server) && (!j.empty() || rc.lacks(server)), j.lost() && rc.rival(server):
 		return false
 	case j.lost():
+		rc.care[server].flush.Store(true)
 		s.TakeOut(true, "it has missed more writes than the journal holds (see --journal-keys)")
 		return false
 	case !j.empty() && rc.rival(server) && j.onlyForeign():

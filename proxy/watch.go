@@ -64,7 +64,7 @@ func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, erro
 	}
 	defer c.Close()
 	name := rc.p.servers[server].Name()
-	keys := []string{backend.LifeKey, proxiesKey, flushKey, lifeOfKey(name), missedKey(name)}
+	keys := []string{backend.LifeKey, backend.LackingKey, proxiesKey, flushKey, lifeOfKey(name), missedKey(name)}
 	for _, other := range rc.twins[at] {
 		if other != server {
 			keys = append(keys, lifeOfKey(rc.p.servers[other].Name()), missedKey(rc.p.servers[other].Name()))
@@ -164,7 +164,7 @@ func (w *watcher) look(ctx context.Context) {
 			return
 		}
 	}
-	keys := []string{backend.LifeKey, proxiesKey}
+	keys := []string{backend.LifeKey, backend.LackingKey, proxiesKey}
 	for _, server := range rc.twins[w.at] {
 		name := rc.p.servers[server].Name()
 		keys = append(keys, lifeOfKey(name), missedKey(name))
@@ -172,6 +172,9 @@ func (w *watcher) look(ctx context.Context) {
 	found, err := w.client.Gets(keys...)
 	if err == nil {
 		err = w.keepLife(found)
+	}
+	if err == nil {
+		err = w.keepLacking(found)
 	}
 	if err == nil {
 		err = w.beat(found[proxiesKey])
@@ -228,6 +231,23 @@ func (w *watcher) keepLife(found map[string]backend.Stored) error {
 		return nil
 	}
 	_, err := w.client.Store("add", backend.LifeKey, life.String())
+	return err
+}
+
+// keepLacking has the server itself tell whether it lacks keys.
+func (w *watcher) keepLacking(found map[string]backend.Stored) error {
+	_, told := found[backend.LackingKey]
+	s := w.rc.p.servers[w.at]
+	life, ok := s.Life()
+	lacks := w.rc.lacks(w.at)
+	if lacks == told || !ok || !s.Serves() || !w.rc.acts(w.at) {
+		return nil
+	}
+	if lacks {
+		_, err := w.client.Store("set", backend.LackingKey, life.String())
+		return err
+	}
+	_, err := w.client.Ask("delete %s\r\n", backend.LackingKey)
 	return err
 }
 
