@@ -367,7 +367,7 @@ func (c *keyCopy) end(ok bool) {
 	delete(w.copies, string(c.Key))
 	w.held -= int64(len(c.block))
 	if ok && c.exact {
-		w.p.journals[c.to].remove(c.Key, c.when, w.p.recovery.rival(c.to))
+		w.p.recovery.madeGood(c.to, c.Key, c.when)
 	}
 	w.noLongerIdle(c.stripe)
 	w.p.leases.give(c.stripe)

@@ -81,6 +81,12 @@ func (w *worker) failOver(r *request, late bool, why error) {
 	}
 	if r.tries == 1 && !r.onTwin && r.backup >= 0 && w.conns[r.backup].Sync().Serves() &&
 		!w.conns[r.primary].Sync().Serves() {
+		if r.gone.Load() && !w.p.recovery.alone() {
+			// Its client asks another proxy by now, which may use the primary: there
+			// it may have seen the write. It must not come again on the backup.
+			w.uncertain(r)
+			return
+		}
 		w.runWrite(r)
 		return
 	}

@@ -12,7 +12,7 @@ import (
 func (w *worker) confirmed(r *request, line []byte, kind protocol.Answer, number uint64) {
 	w.count(r, kind)
 	if r.when != 0 && kind == protocol.Stored {
-		w.p.journals[r.at].remove(r.key(), r.when, w.p.recovery.rival(r.at))
+		w.p.recovery.madeGood(r.at, r.key(), r.when)
 	}
 	if r.refusal != nil {
 		line = r.refusal
@@ -128,7 +128,7 @@ func (w *worker) mirrored(r *request, kind protocol.Answer, number uint64) {
 func (w *worker) mirrorEnded(r *request, same bool) {
 	if same {
 		if r.when != 0 {
-			w.p.journals[r.backup].remove(r.key(), r.when, w.p.recovery.rival(r.backup))
+			w.p.recovery.madeGood(r.backup, r.key(), r.when)
 		}
 		w.settle(r)
 		return

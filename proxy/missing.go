@@ -33,6 +33,23 @@ func (w *worker) doubt(r *request, server int32, why string) {
 	w.doubtKey(r.key(), server, other, why)
 }
 
+// uncertain ends a write of which nobody knows whether its primary has run it,
+// or will run it yet. Who uses the primary compares the copies of the key, when
+// nothing is under way there any more.
+func (w *worker) uncertain(r *request) {
+	server := r.primary
+	// Another proxy sees to it, so it counts as what others have noted.
+	w.p.journals[server].addNoted(r.key())
+	if !w.p.servers[server].Miss() {
+		w.p.servers[server].Doubt("a write to it has no answer")
+	}
+	w.p.recovery.unclear(server, r.key())
+	w.noteUncertain(r.key(), server, w.conns[r.backup])
+	w.line = append(append(w.line[:0], "SERVER_ERROR no answer in time from "...), w.p.servers[server].Name()...)
+	w.replyFailure(r, w.line)
+	w.settle(r)
+}
+
 // doubtKey notes that a server may hold something else than it should. It may
 // go on serving all the same: nobody is answered for the key before it has
 // been copied from its other server.

@@ -17,6 +17,8 @@ import (
 // for each, "<name> <count> <silence> <out>". The count changes as long as the
 // proxy lives, silence is how long no client has asked it for a key, in
 // milliseconds, and out are the servers that it cannot use, with commas, or "-".
+// A "!" behind a server says that writes may still be under way there; see
+// markLate.
 //
 // Only one proxy should see to a server: two that copy and flush in turn undo
 // each other's work. It is one that can use the server; of these, one that has
@@ -42,6 +44,7 @@ type beat struct {
 	count   string
 	asked   time.Time // when a client asked it last
 	out     []string  // servers that it cannot use
+	late    []string  // those where writes may still be under way
 	changed time.Time
 	alive   bool // its count has changed; until then it may be the line of one that has died
 }
@@ -75,7 +78,13 @@ func parseBeat(line string, now time.Time) (name string, b beat, ok bool) {
 	}
 	b.count, b.asked, b.changed = words[1], now.Add(-time.Duration(silence)*time.Millisecond), now
 	if words[3] != "-" {
-		b.out = strings.Split(words[3], ",")
+		for name := range strings.SplitSeq(words[3], ",") {
+			name, late := strings.CutSuffix(name, "!")
+			b.out = append(b.out, name)
+			if late {
+				b.late = append(b.late, name)
+			}
+		}
 	}
 	return words[0], b, true
 }
@@ -186,12 +195,14 @@ func (rc *recovery) judgeFor(server int32, now time.Time, present map[string]bea
 	s := rc.p.servers[server]
 	own := contender{rc.presence.name, s.Serves(), rc.active(), rc.lastAsked()}
 	acts = own.active || now.Sub(rc.p.started) >= settleIn
+	late := false
 	for name, b := range present {
 		if (contender{name, !slices.Contains(b.out, s.Name()), b.active(now), b.asked}).before(own) {
 			acts = false
 		}
+		late = late || slices.Contains(b.late, s.Name())
 	}
-	rival, late := false, false
+	rival := false
 	for _, at := range rc.twins[server] {
 		for name, m := range rc.record(server, at).marked() {
 			b, there := present[name]
@@ -210,8 +221,11 @@ func (rc *recovery) judgeFor(server int32, now time.Time, present map[string]bea
 func (rc *recovery) beatLine(now time.Time) string {
 	var out []string
 	for _, s := range rc.p.servers {
-		if !s.Serves() {
+		switch rc.markOf(int32(s.Index)) {
+		case markOut:
 			out = append(out, s.Name())
+		case markLate:
+			out = append(out, s.Name()+"!")
 		}
 	}
 	names := cmp.Or(strings.Join(out, ","), "-")

@@ -40,7 +40,7 @@ func TestPresence(t *testing.T) {
 	want(0)
 	note(0, "z 1 60000 -", 0, false)
 	want(othersFor, "z")
-	want(othersFor+1)
+	want(othersFor + 1)
 
 	// The same line again is no sign of life, whatever else it says.
 	note(othersFor+1, "z 1 0 -", 0, false)

@@ -63,6 +63,10 @@ const (
 	markFlush mark = "flush" // it is about to flush the server
 )
 
+// markUncertain begins a mark that is followed by a key: the proxy has given up
+// a write of it, which the server may have got or may get yet.
+const markUncertain = "?"
+
 // markText is a mark as it is appended to a record.
 func markText(name string, m mark) string { return " " + name + " " + string(m) + "\n" }
 
@@ -71,6 +75,7 @@ type missedRecord struct {
 	generation uint64
 	lost       bool
 	keys       [][]byte
+	uncertain  []string        // keys of which nobody knows whether the server got their writes
 	marks      map[string]mark // the last one of each proxy
 }
 
@@ -82,12 +87,31 @@ func (m *missedRecord) mark(line []byte) {
 		m.lost = true
 	case mark(words[1]) == markLost:
 		m.lost = true
+	case strings.HasPrefix(words[1], markUncertain):
+		m.uncertain = append(m.uncertain, words[1][len(markUncertain):])
 	default:
 		if m.marks == nil {
 			m.marks = map[string]mark{}
 		}
 		m.marks[words[0]] = mark(words[1])
 	}
+}
+
+// text is the record with one mark of each proxy.
+func (m *missedRecord) text() string {
+	var keys []string
+	for _, key := range m.keys {
+		keys = append(keys, string(key))
+	}
+	var b strings.Builder
+	b.WriteString(recordText(m.generation, m.lost || sizeOf(keys) > recordMost, keys))
+	for name, last := range m.marks {
+		b.WriteString(markText(name, last))
+	}
+	for _, key := range m.uncertain {
+		b.WriteString(markText("-", mark(markUncertain+key)))
+	}
+	return b.String()
 }
 
 // parseRecord reads a record. One that makes no sense counts as lost: then the
@@ -125,6 +149,7 @@ func parseRecord(text []byte) missedRecord {
 type record struct {
 	generation atomic.Uint64
 	size       atomic.Int64 // bytes of keys that were noted
+	kept       atomic.Bool  // something that this proxy has noted stands in it
 
 	mu     sync.Mutex
 	mine   map[string]int  // keys that this proxy has noted, and how often
@@ -184,6 +209,7 @@ func (r *record) renew(generation uint64) {
 	defer r.mu.Unlock()
 	r.generation.Store(generation)
 	r.size.Store(0)
+	r.kept.Store(false)
 	r.mine, r.lost, r.merged, r.again = nil, false, 0, true
 }
 
@@ -269,12 +295,8 @@ func (w *worker) note(key []byte, server int32, how added, twin *backend.Conn) {
 	if !twin.Sync().Serves() {
 		return
 	}
-	at := int32(twin.Server.Index)
-	rec := w.p.recovery.record(server, at)
-	own := &w.notes[w.p.pair(server, at)]
-	if generation := rec.generation.Load(); own.generation != generation {
-		*own = notes{generation: generation}
-	}
+	rec := w.p.recovery.record(server, int32(twin.Server.Index))
+	own := w.notesOf(server, twin)
 	w.noteMark(server, twin, own)
 	if how == addedKnown || own.lost {
 		return
@@ -299,6 +321,25 @@ func (w *worker) noteMark(server int32, twin *backend.Conn, own *notes) {
 	w.append(server, twin, own, markText(w.p.recovery.presence.name, m))
 }
 
+// noteUncertain tells other proxies that nobody knows whether a server has got a
+// write that nobody waits for.
+func (w *worker) noteUncertain(key []byte, server int32, twin *backend.Conn) {
+	if twin.Sync().Serves() {
+		own := w.notesOf(server, twin)
+		w.append(server, twin, own, markText(w.p.recovery.presence.name, mark(markUncertain+string(key))))
+	}
+}
+
+// notesOf is what this worker has told of a record in its present generation.
+func (w *worker) notesOf(server int32, twin *backend.Conn) *notes {
+	at := int32(twin.Server.Index)
+	own := &w.notes[w.p.pair(server, at)]
+	if generation := w.p.recovery.record(server, at).generation.Load(); own.generation != generation {
+		*own = notes{generation: generation}
+	}
+	return own
+}
+
 // append appends to a record.
 func (w *worker) append(server int32, twin *backend.Conn, own *notes, line string) {
 	name := missedKey(w.p.servers[server].Name())
@@ -306,8 +347,21 @@ func (w *worker) append(server int32, twin *backend.Conn, own *notes, line strin
 		own.begun = true
 		w.tell(twin, protocol.OpAdd, name, recordText(own.generation, false, nil), nil)
 	}
-	w.tell(twin, protocol.OpAppend, name, line, func() {
-		w.noteLoss(server, twin) // the record is gone: evicted, or flushed
+	rec := w.p.recovery.record(server, int32(twin.Server.Index))
+	w.tell(twin, protocol.OpAppend, name, line, func(stored bool) {
+		switch {
+		case stored:
+			rec.kept.Store(true)
+		case rec.kept.Load():
+			w.noteLoss(server, twin) // the record is gone: evicted, or flushed
+		default: // nothing of this proxy was in it
+			w.tell(twin, protocol.OpAdd, name, recordText(own.generation, false, nil), nil)
+			w.tell(twin, protocol.OpAppend, name, line, func(stored bool) {
+				if !stored {
+					w.noteLoss(server, twin)
+				}
+			})
+		}
 	})
 }
 
@@ -346,15 +400,17 @@ func (w *worker) noteFlush() {
 		for _, server := range w.p.recovery.twins[at] {
 			if !w.p.servers[server].Serves() {
 				w.noteLoss(server, twin)
+			} else {
+				w.p.recovery.record(server, int32(at)).kept.Store(false)
 			}
 		}
 	}
 }
 
-// tell queues a storage command of magent's own. refused is called when the
-// server answers anything but STORED to an append.
-func (w *worker) tell(c *backend.Conn, op protocol.Op, key, value string, refused func()) {
-	t := &telling{refused: refused}
+// tell queues a storage command of magent's own. then, which may be nil, is told
+// whether it was stored.
+func (w *worker) tell(c *backend.Conn, op protocol.Op, key, value string, then func(stored bool)) {
+	t := &telling{then: then}
 	t.Owner = t
 	t.Kind, t.Write = backend.Line, true
 	t.Answers = protocol.AnswersTo(op)
@@ -369,13 +425,13 @@ func (w *worker) tell(c *backend.Conn, op protocol.Op, key, value string, refuse
 // telling is a command of magent's own whose answer hardly matters.
 type telling struct {
 	backend.Call
-	refused func()
+	then func(stored bool)
 }
 
 // Answered is told a line (backend.Receiver).
 func (t *telling) Answered(_ []byte, kind protocol.Answer, _ uint64) {
-	if kind != protocol.Stored && t.refused != nil {
-		t.refused()
+	if t.then != nil {
+		t.then(kind == protocol.Stored)
 	}
 }
 

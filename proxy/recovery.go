@@ -13,6 +13,7 @@ import (
 )
 
 const (
+	mostUnclear   = 1000                   // keys of one server
 	replayBatch   = 256                    // keys that are replayed at once
 	recoveryPause = 20 * time.Millisecond  // before something that failed is tried again
 	recoveryCheck = 200 * time.Millisecond // how often a server is looked after, without being asked
@@ -53,6 +54,41 @@ type care struct {
 	rival atomic.Bool // see recovery.rival
 	late  atomic.Bool // see recovery.late
 	flush atomic.Bool // this proxy has taken it out to flush it
+
+	mu      sync.Mutex
+	unclear []string // keys of writes that were given up, and may still be run
+}
+
+// unclear notes a key until nothing is under way to its server any more: then
+// its copies have to be compared.
+func (rc *recovery) unclear(server int32, key []byte) {
+	c := &rc.care[server]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.unclear) < mostUnclear {
+		c.unclear = append(c.unclear, string(key))
+	}
+}
+
+// takeUnclear returns the keys that can be compared now.
+func (rc *recovery) takeUnclear(server int32) []string {
+	if rc.p.servers[server].Late() {
+		return nil
+	}
+	c := &rc.care[server]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	keys := c.unclear
+	c.unclear = nil
+	return keys
+}
+
+// madeGood takes a key out of a server's journal, unless a write of another
+// proxy may still undo that.
+func (rc *recovery) madeGood(server int32, key []byte, when uint64) {
+	if !rc.late(server) {
+		rc.p.journals[server].remove(key, when, rc.rival(server))
+	}
 }
 
 func newRecovery(p *Proxy) *recovery {
@@ -186,9 +222,6 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 		}
 	}
 	rc.judge()
-	if rc.late(server) {
-		return backend.Verdict{Wait: "what another proxy has sent to it may still be under way"}
-	}
 	v := backend.Verdict{To: backend.Warming}
 	switch {
 	case !known && !r.Empty, same, r.Known:
@@ -218,7 +251,7 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 	}
 	switch {
 	case !j.lost() || v.Flush:
-	case rc.care[server].flush.Load() || rc.acts(server) && !rc.rival(server):
+	case rc.care[server].flush.Load() || rc.acts(server) && !rc.rival(server) && !rc.late(server):
 		v.Flush = true
 		v.Why = "it answers and was flushed, because it has missed more writes than are known"
 	default:
@@ -376,6 +409,8 @@ func (rc *recovery) step(ctx context.Context, server int32) bool {
 	switch {
 	case !rc.acts(server) && (!j.empty() || rc.lacks(server)), j.lost() && rc.rival(server):
 		return false
+	case !j.empty() && rc.late(server):
+		return false // what is copied now may be overwritten
 	case j.lost():
 		rc.care[server].flush.Store(true)
 		s.TakeOut(true, "it has missed more writes than the journal holds (see --journal-keys)")

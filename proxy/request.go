@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"sync/atomic"
+
 	"magent/backend"
 	"magent/proxy/protocol"
 )
@@ -44,6 +46,8 @@ type request struct {
 	ends    bool     // the last key of a get
 	quiet   bool     // noreply
 	refusal []byte   // a set that failed: its key is deleted, its client told so
+
+	gone atomic.Bool // nobody waits for the answer any more; any worker may look
 
 	op      protocol.Op
 	phase   phase

@@ -200,7 +200,7 @@ func (rc *recovery) copyList(ctx context.Context, server, twin int32, keys *keyL
 			return copied, errors.New("a server is out")
 		}
 		// What was missed comes before what is lacking.
-		if !rc.p.journals[server].empty() {
+		if !rc.p.journals[server].empty() && !rc.late(server) {
 			rc.replay(ctx, server)
 		}
 		began := time.Now()

@@ -250,6 +250,7 @@ func (s *session) forget() {
 	s.dropInput()
 	for r := s.head; r != nil; {
 		next := r.after
+		r.gone.Store(true)
 		r.after, r.session = nil, nil
 		r.popped = true
 		if r.settled {

@@ -19,7 +19,11 @@ func (w *worker) prepare(r *request, state backend.State, at, other int32) (done
 	if state != backend.Warming {
 		return false
 	}
-	if when, missed := w.p.journals[at].find(r.key()); missed && !r.cured {
+	when, missed := w.p.journals[at].find(r.key())
+	if missed && at == r.primary && w.p.recovery.late(at) && w.canAsk(r, other) {
+		return w.runOnTwin(r)
+	}
+	if missed && !r.cured {
 		if r.op == protocol.OpSet {
 			r.when = when
 			return false // it makes the key good
@@ -37,6 +41,38 @@ func (w *worker) prepare(r *request, state backend.State, at, other int32) (done
 		r.session.unsure++
 	}
 	return false
+}
+
+// canAsk tells whether a key's other server can answer for it.
+func (w *worker) canAsk(r *request, other int32) bool {
+	if other < 0 || !w.conns[other].Sync().Serves() {
+		return false
+	}
+	_, missed := w.p.journals[other].find(r.key())
+	return !missed && !w.p.recovery.lacks(other)
+}
+
+// runOnTwin runs a request on the backup although the primary serves: what
+// another proxy has sent to the primary may still be run there, and what is
+// copied to it may be overwritten.
+func (w *worker) runOnTwin(r *request) (done bool) {
+	b := w.conns[r.backup]
+	if r.Write {
+		how := w.p.journals[r.primary].add(r.key())
+		w.note(r.key(), r.primary, how, b)
+		r.at, r.onTwin = r.backup, true
+		w.stats.failovers++
+		w.send(b, r)
+		return true
+	}
+	r.stripe = stripeOf(r.hash)
+	if holder := w.p.leases.holder(r.stripe); holder >= 0 && holder != w.index {
+		w.handOver(r)
+		return true
+	}
+	r.at = r.backup
+	w.ask(b, r)
+	return true
 }
 
 // afterReads tells whether a write has to wait until its client has the

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"magent/backend"
+	"magent/proxy/engine"
 )
 
 // fact is what one server tells of another, for proxies to come.
@@ -124,8 +125,25 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 			news = true
 		}
 	}
+	if rec.mergedToken() != f.token {
+		rc.compareUncertain(server, f.record.uncertain)
+	}
 	rec.setMerged(f.token)
 	return news
+}
+
+// compareUncertain has keys compared of which another proxy does not know
+// whether a server got their writes. If the server is out here as well, its twin
+// decides.
+func (rc *recovery) compareUncertain(server int32, keys []string) {
+	for _, key := range keys {
+		if rc.p.servers[server].Miss() {
+			rc.p.journals[server].addNoted([]byte(key))
+			continue
+		}
+		w := rc.p.workers[stripeOf(rc.p.leases.hash([]byte(key)))%uint32(len(rc.p.workers))]
+		w.loop.Post(engine.TaskFunc(func() { w.lookLater([]byte(key), false) }))
+	}
 }
 
 // watcher looks at one server again and again: it keeps magent's own items
@@ -270,8 +288,8 @@ func (w *watcher) keep(server int32, f fact) error {
 		return err
 	}
 	rc.judge()
-	if rc.late(server) && s.Serves() {
-		s.TakeOut(true, "what another proxy has sent to it may still be under way")
+	if done, err := w.keepMarks(server, f); done || err != nil {
+		return err
 	}
 	if !rc.acts(server) {
 		if w.forget(server, f) {
@@ -296,58 +314,66 @@ func (w *watcher) keep(server int32, f fact) error {
 	return w.retire(server, f)
 }
 
-// keepNoted sees to it that the record tells what this proxy has missed, and
-// what is so with it. It returns true when it has changed something, or when
-// there is no record.
+// keepMarks sees to it that the record tells what is so with this proxy, and
+// which keys have to be compared. It returns true when it has changed something.
+func (w *watcher) keepMarks(server int32, f fact) (done bool, err error) {
+	rc := w.rc
+	name := missedKey(rc.p.servers[server].Name())
+	text := ""
+	m := rc.markOf(server)
+	if last, marked := f.record.marks[rc.presence.name]; marked && last != m || !marked && m == markLate {
+		text = markText(rc.presence.name, m)
+	}
+	for _, key := range rc.takeUnclear(server) {
+		text += markText(rc.presence.name, mark(markUncertain+key))
+	}
+	switch {
+	case text == "" && f.size <= 2*recordMost:
+		return false, nil
+	case !f.noted:
+		_, err = w.client.Store("add", name, recordText(rc.record(server, w.at).generation.Load(), false, nil)+text)
+	case f.size <= 2*recordMost:
+		_, err = w.client.Store("append", name, text)
+	default: // the marks are too many: the last ones do
+		_, err = w.client.Swap(name, f.record.text()+text, f.token)
+	}
+	return true, err
+}
+
+// keepNoted sees to it that the record tells what this proxy has missed. It
+// returns true when it has changed something, or when there is no record.
 func (w *watcher) keepNoted(server int32, f fact) (done bool, err error) {
 	rc := w.rc
 	j := rc.p.journals[server]
 	rec := rc.record(server, w.at)
 	name := missedKey(rc.p.servers[server].Name())
-	m := rc.markOf(server)
 	again := rec.takeAgain()
 	if !f.noted {
-		if m == markIn || m == markOut && j.empty() {
+		if j.empty() || rc.p.servers[server].Serves() {
 			return true, nil
 		}
 		keys, lost := j.all()
-		text := recordText(rec.generation.Load(), lost || sizeOf(keys) > recordMost, keys)
-		_, err := w.client.Store("add", name, text+markText(rc.presence.name, m))
+		_, err := w.client.Store("add", name, recordText(rec.generation.Load(), lost || sizeOf(keys) > recordMost, keys))
 		return true, err
 	}
-	text := ""
-	if last, marked := f.record.marks[rc.presence.name]; marked && last != m || !marked && m == markLate {
-		text = markText(rc.presence.name, m)
-	}
-	if again {
-		switch keys, lost := j.own(); {
-		case lost, sizeOf(keys) > recordMost:
-			text += markText(rc.presence.name, markLost)
-			rec.noteLost()
-		default:
-			for _, key := range keys {
-				rec.noteMine([]byte(key))
-				text += key + "\n"
-			}
-		}
-	}
-	if text != "" {
-		_, err := w.client.Store("append", name, text)
-		return true, err
-	}
-	if f.size <= 2*recordMost {
+	if !again {
 		return false, nil
 	}
-	// The marks are too many: the last ones do.
-	var keys []string
-	for _, key := range f.record.keys {
-		keys = append(keys, string(key))
+	keys, lost := j.own()
+	text := markText(rc.presence.name, markLost)
+	if lost || sizeOf(keys) > recordMost {
+		rec.noteLost()
+	} else {
+		text = ""
+		for _, key := range keys {
+			rec.noteMine([]byte(key))
+			text += key + "\n"
+		}
 	}
-	text = recordText(f.record.generation, f.record.lost || sizeOf(keys) > recordMost, keys)
-	for proxy, m := range f.record.marks {
-		text += markText(proxy, m)
+	if text == "" {
+		return false, nil
 	}
-	_, err = w.client.Swap(name, text, f.token)
+	_, err = w.client.Store("append", name, text)
 	return true, err
 }
 
@@ -366,7 +392,7 @@ func (w *watcher) retire(server int32, f fact) error {
 	rc := w.rc
 	s := rc.p.servers[server]
 	rec := rc.record(server, w.at)
-	if (len(f.record.keys) == 0 && !f.record.lost) || !rc.p.journals[server].empty() || !s.Serves() || !rc.acts(server) || rc.late(server) {
+	if (len(f.record.keys) == 0 && len(f.record.uncertain) == 0 && !f.record.lost) || !rc.p.journals[server].empty() || !s.Serves() || !rc.acts(server) || rc.late(server) {
 		return nil
 	}
 	if rc.rival(server) && !rec.allMine(f.record) {

@@ -161,7 +161,7 @@ func (c *Cluster) moveClients(to int) {
 	c.active = to
 	c.move++
 	for conn := range c.conns {
-		_ = conn.Close()
+		_ = conn.Reset()
 	}
 	clear(c.conns)
 }

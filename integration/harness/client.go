@@ -69,6 +69,14 @@ func MustDial(tb testing.TB, addr string) *Client {
 // Close ends the connection.
 func (c *Client) Close() error { return c.conn.Close() }
 
+// Reset ends the connection at once: the other side sees a reset.
+func (c *Client) Reset() error {
+	if tcp, ok := c.conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	return c.conn.Close()
+}
+
 // Conn returns the connection below, still owned by the Client.
 func (c *Client) Conn() net.Conn { return c.conn }
 

@@ -1,0 +1,151 @@
+package integration
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"magent/integration/harness"
+)
+
+// pair is two proxies before the same two servers, each with links of its own.
+type pair struct {
+	*story
+	proxies   []*harness.Magent
+	junctions map[*harness.Memcached]*harness.Junction
+}
+
+// startPair starts both, and waits until they know of each other.
+func startPair(t *testing.T, args ...string) *pair {
+	t.Helper()
+	p := &pair{story: newStory(t, 1, 1), junctions: make(map[*harness.Memcached]*harness.Junction)}
+	markers := []string{"1001", "1002"}
+	for _, m := range []*harness.Memcached{p.primary(), p.backup()} {
+		p.junctions[m] = harness.NewJunction(t, m.Addr, "--max-clients="+markers[0], "--max-clients="+markers[1])
+	}
+	cfg := harness.Config{Primaries: []string{p.junctions[p.primary()].Addr}, Backups: []string{p.junctions[p.backup()].Addr}}
+	for _, marker := range markers {
+		cfg.Args = append(slices.Clone(args), "--max-clients="+marker)
+		p.proxies = append(p.proxies, harness.StartMagent(t, cfg))
+	}
+	for _, m := range p.proxies {
+		awaitWhole(t, m)
+	}
+	for _, m := range []*harness.Memcached{p.primary(), p.backup()} {
+		c := harness.MustDial(t, m.Addr)
+		harness.Eventually(t, recovery, "both proxies have told of themselves", func() bool {
+			value, _, err := c.Value(magentPrefix + "proxies")
+			must(t, err)
+			return len(slices.DeleteFunc([]byte(value), func(b byte) bool { return b != '\n' })) == 2
+		})
+	}
+	return p
+}
+
+// link is the way of one proxy to a server.
+func (p *pair) link(proxy int, m *harness.Memcached) *harness.Link {
+	return p.junctions[m].Links[proxy]
+}
+
+// awaitOut waits until a proxy has taken a server out.
+func (p *pair) awaitOut(t *testing.T, proxy int, m *harness.Memcached) {
+	t.Helper()
+	harness.Eventually(t, recovery, "the proxy has taken the server out", func() bool {
+		return stateOf(t, p.proxies[proxy], p.junctions[m].Addr) == "dirty"
+	})
+}
+
+// awaitWhole waits until redundancy is whole for both proxies.
+func (p *pair) awaitWhole(t *testing.T) {
+	t.Helper()
+	for _, m := range p.proxies {
+		awaitWhole(t, m)
+	}
+}
+
+// What a proxy has sent to a server that it cannot reach any more may arrive
+// there late: when it was run elsewhere long ago, and another proxy has the
+// clients. It takes effect once all the same, on both servers.
+//
+// promise: C4, C6
+func TestWritesOfAnotherProxyThatArriveLate(t *testing.T) {
+	for who, server := range either {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			p := startPair(t, hanging...)
+			cut := server(p.story)
+			first, second := harness.MustDial(t, p.proxies[0].Addr), harness.MustDial(t, p.proxies[1].Addr)
+			for _, key := range []string{"n", "m"} {
+				must(t, first.Set(key, "1000"))
+			}
+			p.awaitSame(t, 10*time.Second)
+			count := func(c *harness.Client, key, want string) {
+				t.Helper()
+				if answer, err := c.Command("incr %s 1", key); err != nil || answer != want {
+					t.Fatalf("incr %s: %q, %v; want %s", key, answer, err, want)
+				}
+			}
+			p.link(0, cut).Partition() // it keeps what is sent, and delivers that when it heals
+			count(first, "n", "1001")
+			count(first, "m", "1001")
+			p.awaitOut(t, 0, cut)
+			_ = first.Close()
+			for _, want := range []string{"1002", "1003", "1004"} {
+				count(second, "n", want)
+			}
+			p.link(0, cut).Heal()
+			count(second, "n", "1005")
+			p.awaitWhole(t)
+			count(second, "n", "1006")
+			all := p.awaitSame(t, 10*time.Second)
+			if all["n"].value != "1006" || all["m"].value != "1001" {
+				t.Fatalf("n is %s and m is %s on both servers, want 1006 and 1001", all["n"].value, all["m"].value)
+			}
+		})
+	}
+}
+
+// A primary has run a write, its answer does not arrive, and the client goes to
+// another proxy, which serves the write. The first proxy must not run it on the
+// backup now: there it would undo what was written since.
+//
+// promise: C4, C6
+func TestAWriteWhoseClientHasGoneIsNotRunAgain(t *testing.T) {
+	p := startPair(t, hanging...)
+	first, second := harness.MustDial(t, p.proxies[0].Addr), harness.MustDial(t, p.proxies[1].Addr)
+	must(t, first.Set("k", "0"))
+	p.awaitSame(t, 10*time.Second)
+	p.link(0, p.primary()).BlockAnswers()
+	must(t, first.Send([]byte("set k 7 0 5\r\nfirst\r\n")))
+	value := func() string {
+		t.Helper()
+		value, _, err := second.Value("k")
+		must(t, err)
+		return value
+	}
+	harness.Eventually(t, recovery, "the other proxy serves the write", func() bool { return value() == "first" })
+	must(t, first.Reset())
+	must(t, second.Set("k", "second"))
+	right := func() {
+		t.Helper()
+		if got := value(); got != "second" {
+			t.Fatalf("k is %q, want what was written last", got)
+		}
+	}
+	harness.Eventually(t, recovery, "the first proxy has taken the server out", func() bool {
+		right()
+		return stateOf(t, p.proxies[0], p.junctions[p.primary()].Addr) == "dirty"
+	})
+	// The next looks of the second proxy at what the first has noted.
+	noted := time.Now().Add(time.Second)
+	harness.Eventually(t, recovery, "the second proxy has read that", func() bool {
+		right()
+		return time.Now().After(noted)
+	})
+	p.link(0, p.primary()).Heal()
+	p.awaitWhole(t)
+	right()
+	if all := p.awaitSame(t, 10*time.Second); all["k"].value != "second" {
+		t.Fatalf("k is %q on both servers", all["k"].value)
+	}
+}
