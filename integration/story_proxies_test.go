@@ -24,7 +24,7 @@ func (s *story) second(t *testing.T) *harness.Magent {
 //
 // promise: C1, C2
 func TestTwoProxiesWriteTheSameKeys(t *testing.T) {
-	s := startStory(t, 1, 1, patient...)
+	s := startStory(t, 1, 1, hanging...)
 	other := s.second(t)
 	keys := append(keysNamed("shared:", 60), keysNamed("number:", 20)...)
 	setup := harness.MustDial(t, s.Addr)

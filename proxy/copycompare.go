@@ -28,7 +28,7 @@ func (c *keyCopy) compareWith(value []byte, header *protocol.ValueHeader) {
 		(header.CAS == c.item.CAS || !backend.IsChosen(c.item.CAS) || !c.w.p.servers[c.to].TakesTokens()):
 	case c.block == nil && c.look.sample:
 		// The primary may have evicted it.
-	case !c.w.differs(c.look):
+	case !c.w.differs(c.look, [2]uint64{c.item.CAS, tokenOf(header)}):
 	case c.block == nil:
 		c.remove()
 		return
@@ -37,6 +37,14 @@ func (c *keyCopy) compareWith(value []byte, header *protocol.ValueHeader) {
 		return
 	}
 	c.end(true)
+}
+
+// tokenOf is the token of an item, 0 for none.
+func tokenOf(header *protocol.ValueHeader) uint64 {
+	if header == nil {
+		return 0
+	}
+	return header.CAS
 }
 
 // sameExpiry compares what two items have left, in seconds. Each server rounds

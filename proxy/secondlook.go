@@ -31,6 +31,7 @@ type secondLook struct {
 	due    int64
 	sample bool
 	tries  uint8
+	tokens [2]uint64 // of both copies when they differed last, 0 for none
 }
 
 // secondLooks are those of one worker, in the order in which they are due.
@@ -161,18 +162,24 @@ func (w *worker) comparable(key []byte, primary, backup int32) bool {
 	return true
 }
 
-// differs is told that the copies of a key differ, and returns whether they
-// are to be made equal now.
-func (w *worker) differs(l secondLook) bool {
+// differs is told that the copies of a key differ, with the tokens of both, and
+// returns whether they are to be made equal now.
+func (w *worker) differs(l secondLook, tokens [2]uint64) bool {
 	l.tries++
 	again := l
+	again.tokens = tokens
 	again.due = w.loop.Now() + lookAfter
+	alone := w.p.recovery.alone()
+	if !alone {
+		again.due += int64(w.p.limits.Answer)
+	}
 	if l.tries < lookTries {
 		w.lookAt(again)
 	}
-	// Perhaps another proxy is writing it at this moment, or has noted that one
-	// of the servers missed it: the watchers read that before the next look.
-	if l.tries == 1 && (l.sample || !w.p.recovery.alone()) {
+	// Perhaps another proxy is writing it at this moment: to mirror that, or to
+	// run it on the other server and note so, takes it no longer than a server may
+	// take to answer. The watchers read what was noted before the next look.
+	if l.tries == 1 && (l.sample || !alone) || !alone && l.tokens != tokens {
 		return false
 	}
 	if l.sample {

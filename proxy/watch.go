@@ -293,7 +293,11 @@ func (w *watcher) keep(server int32, f fact) error {
 	}
 	if !rc.acts(server) {
 		if w.forget(server, f) {
-			return nil
+			if f.noted {
+				return nil
+			}
+			_, err := w.keepNoted(server, f)
+			return err
 		}
 		if f.noted && !f.record.lost {
 			rc.forgetReplayed(server, w.at, f.record)
@@ -349,10 +353,10 @@ func (w *watcher) keepNoted(server int32, f fact) (done bool, err error) {
 	name := missedKey(rc.p.servers[server].Name())
 	again := rec.takeAgain()
 	if !f.noted {
-		if j.empty() || rc.p.servers[server].Serves() {
+		if j.empty() {
 			return true, nil
 		}
-		keys, lost := j.all()
+		keys, lost := j.all() // it was evicted, or flushed
 		_, err := w.client.Store("add", name, recordText(rec.generation.Load(), lost || sizeOf(keys) > recordMost, keys))
 		return true, err
 	}
