@@ -1,67 +1,11 @@
 package integration
 
 import (
-	"slices"
 	"testing"
 	"time"
 
 	"magent/integration/harness"
 )
-
-// pair is two proxies before the same two servers, each with links of its own.
-type pair struct {
-	*story
-	proxies   []*harness.Magent
-	junctions map[*harness.Memcached]*harness.Junction
-}
-
-// startPair starts both, and waits until they know of each other.
-func startPair(t *testing.T, args ...string) *pair {
-	t.Helper()
-	p := &pair{story: newStory(t, 1, 1), junctions: make(map[*harness.Memcached]*harness.Junction)}
-	markers := []string{"1001", "1002"}
-	for _, m := range []*harness.Memcached{p.primary(), p.backup()} {
-		p.junctions[m] = harness.NewJunction(t, m.Addr, "--max-clients="+markers[0], "--max-clients="+markers[1])
-	}
-	cfg := harness.Config{Primaries: []string{p.junctions[p.primary()].Addr}, Backups: []string{p.junctions[p.backup()].Addr}}
-	for _, marker := range markers {
-		cfg.Args = append(slices.Clone(args), "--max-clients="+marker)
-		p.proxies = append(p.proxies, harness.StartMagent(t, cfg))
-	}
-	for _, m := range p.proxies {
-		awaitWhole(t, m)
-	}
-	for _, m := range []*harness.Memcached{p.primary(), p.backup()} {
-		c := harness.MustDial(t, m.Addr)
-		harness.Eventually(t, recovery, "both proxies have told of themselves", func() bool {
-			value, _, err := c.Value(magentPrefix + "proxies")
-			must(t, err)
-			return len(slices.DeleteFunc([]byte(value), func(b byte) bool { return b != '\n' })) == 2
-		})
-	}
-	return p
-}
-
-// link is the way of one proxy to a server.
-func (p *pair) link(proxy int, m *harness.Memcached) *harness.Link {
-	return p.junctions[m].Links[proxy]
-}
-
-// awaitOut waits until a proxy has taken a server out.
-func (p *pair) awaitOut(t *testing.T, proxy int, m *harness.Memcached) {
-	t.Helper()
-	harness.Eventually(t, recovery, "the proxy has taken the server out", func() bool {
-		return stateOf(t, p.proxies[proxy], p.junctions[m].Addr) == "dirty"
-	})
-}
-
-// awaitWhole waits until redundancy is whole for both proxies.
-func (p *pair) awaitWhole(t *testing.T) {
-	t.Helper()
-	for _, m := range p.proxies {
-		awaitWhole(t, m)
-	}
-}
 
 // What a proxy has sent to a server that it cannot reach any more may arrive
 // there late: when it was run elsewhere long ago, and another proxy has the

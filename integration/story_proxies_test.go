@@ -195,19 +195,8 @@ func TestTheAddressMovesToAProxyThatReachesBoth(t *testing.T) {
 	for who, server := range either {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
-			s := newStory(t, 1, 1)
-			markers := []string{"1001", "1002"}
-			var cfg harness.Config
-			junctions := make(map[*harness.Memcached]*harness.Junction)
-			for _, m := range []*harness.Memcached{s.primary(), s.backup()} {
-				junctions[m] = harness.NewJunction(t, m.Addr, "--max-clients="+markers[0], "--max-clients="+markers[1])
-			}
-			cfg.Primaries, cfg.Backups = []string{junctions[s.primary()].Addr}, []string{junctions[s.backup()].Addr}
-			var proxies []*harness.Magent
-			for _, marker := range markers {
-				cfg.Args = append(slices.Clone(hanging), "--max-clients="+marker)
-				proxies = append(proxies, harness.StartMagent(t, cfg))
-			}
+			p := startPair(t, hanging...)
+			s, proxies := p.story, p.proxies
 			cut := server(s)
 			known := fill(t, proxies[0], "still:", 300)
 			c := harness.MustDial(t, proxies[0].Addr)
@@ -216,7 +205,7 @@ func TestTheAddressMovesToAProxyThatReachesBoth(t *testing.T) {
 			}
 			s.awaitSame(t, 10*time.Second)
 
-			junctions[cut].Links[0].Partition()
+			p.link(0, cut).Partition()
 			must(t, s.change(c, known))
 			moved := time.Now().Add(time.Second)
 			harness.Eventually(t, 10*time.Second, "the address has moved", func() bool { return time.Now().After(moved) })
@@ -224,7 +213,7 @@ func TestTheAddressMovesToAProxyThatReachesBoth(t *testing.T) {
 			gone := neverAgain(t, proxies[1].Addr, deletedKeys())
 			awaitRequests(t, proxies[1], 500)
 			must(t, s.changeMore(harness.MustDial(t, proxies[1].Addr)))
-			junctions[cut].Links[0].Heal()
+			p.link(0, cut).Heal()
 			awaitWhole(t, proxies[0])
 			awaitWhole(t, proxies[1])
 			reading.wasRight(t)

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -76,21 +75,8 @@ func TestTheOtherProxySeesEveryWriteThatAServerMissed(t *testing.T) {
 	for who, server := range either {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
-			s := newStory(t, 1, 1)
-			markers := []string{"1001", "1002"}
-			var cfg harness.Config
-			junctions := make(map[*harness.Memcached]*harness.Junction)
-			for _, m := range []*harness.Memcached{s.primary(), s.backup()} {
-				junctions[m] = harness.NewJunction(t, m.Addr, "--max-clients="+markers[0], "--max-clients="+markers[1])
-			}
-			cfg.Primaries, cfg.Backups = []string{junctions[s.primary()].Addr}, []string{junctions[s.backup()].Addr}
-			var proxies []*harness.Magent
-			for _, marker := range markers {
-				cfg.Args = append(slices.Clone(hanging), "--max-clients="+marker)
-				proxies = append(proxies, harness.StartMagent(t, cfg))
-			}
-			awaitWhole(t, proxies[0])
-			awaitWhole(t, proxies[1])
+			p := startPair(t, hanging...)
+			proxies, s := p.proxies, p.story
 			cut, reaching := harness.MustDial(t, proxies[0].Addr), harness.MustDial(t, proxies[1].Addr)
 			for i := range keys {
 				must(t, cut.Set(fmt.Sprint("k", i), "0"))
@@ -100,7 +86,7 @@ func TestTheOtherProxySeesEveryWriteThatAServerMissed(t *testing.T) {
 			defer stop()
 
 			direct := harness.MustDial(t, server(s).Addr)
-			junctions[server(s)].Links[0].Partition()
+			p.link(0, server(s)).Partition()
 			for round := range rounds {
 				want := strconv.Itoa(round + 1)
 				for i := range keys {
@@ -122,7 +108,7 @@ func TestTheOtherProxySeesEveryWriteThatAServerMissed(t *testing.T) {
 					return value == want
 				})
 			}
-			junctions[server(s)].Links[0].Heal()
+			p.link(0, server(s)).Heal()
 			awaitWhole(t, proxies[0])
 			awaitWhole(t, proxies[1])
 			all := s.awaitSame(t, 10*time.Second)
