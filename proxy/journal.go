@@ -31,6 +31,7 @@ type entry struct {
 	when    uint64 // counted: it came last
 	noted   bool   // for other proxies
 	foreign bool   // only another proxy has noted it
+	at      int64  // when its twin had the write and this server not, Unix milliseconds; 0: perhaps the twin had not
 }
 
 // place is that of one key. It is its own until the key is taken out; when it
@@ -58,13 +59,14 @@ func newJournal(most int, mostSize int64) *journal {
 // empty tells whether nothing has been missed.
 func (j *journal) empty() bool { return j.count.Load() == 0 }
 
-// add enters a key. The caller notes it for other proxies if it is fresh.
-func (j *journal) add(key []byte) added { return j.enter(key, true) }
+// add enters a key that was missed at a time. The caller notes it for other
+// proxies if it is fresh.
+func (j *journal) add(key []byte, at int64) added { return j.enter(key, true, at) }
 
 // addNoted enters a key that another proxy has noted.
-func (j *journal) addNoted(key []byte) added { return j.enter(key, false) }
+func (j *journal) addNoted(key []byte, at int64) added { return j.enter(key, false, at) }
 
-func (j *journal) enter(key []byte, note bool) added {
+func (j *journal) enter(key []byte, note bool, at int64) added {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.counter++
@@ -73,7 +75,7 @@ func (j *journal) enter(key []byte, note bool) added {
 		return addedLost
 	}
 	if e, ok := j.keys[string(key)]; ok {
-		j.keys[string(key)] = entry{first: e.first, when: j.counter, noted: note || e.noted, foreign: e.foreign && !note}
+		j.keys[string(key)] = entry{first: e.first, when: j.counter, noted: note || e.noted, foreign: e.foreign && !note, at: max(e.at, at)}
 		if !note || e.noted && !e.foreign {
 			return addedKnown
 		}
@@ -87,7 +89,7 @@ func (j *journal) enter(key []byte, note bool) added {
 		return addedLost
 	}
 	name := string(key)
-	j.keys[name] = entry{first: j.counter, when: j.counter, noted: true, foreign: !note}
+	j.keys[name] = entry{first: j.counter, when: j.counter, noted: true, foreign: !note, at: at}
 	if len(j.order) > 2*len(j.keys)+1024 {
 		j.compact()
 	}
@@ -150,6 +152,29 @@ func (j *journal) find(key []byte) (when uint64, missed bool) {
 	}
 	e, missed := j.keys[string(key)]
 	return e.when, missed
+}
+
+// missedAt tells whether a key was missed, and when.
+func (j *journal) missedAt(key []byte) (at int64, missed bool) {
+	if j.empty() {
+		return 0, false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e, missed := j.keys[string(key)]
+	return e.at, missed
+}
+
+// dropOlder takes a key out that was missed before a time.
+func (j *journal) dropOlder(key []byte, at int64) {
+	if j.empty() {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if e, ok := j.keys[string(key)]; ok && e.at != 0 && e.at < at {
+		j.take(string(key))
+	}
 }
 
 // remove takes a key out that has been made good, unless it has come again
@@ -249,17 +274,17 @@ func (j *journal) noteAgain() {
 	}
 }
 
-// own returns the keys that this proxy has missed, and whether they are not
-// known any more.
-func (j *journal) own() (keys []string, lost bool) {
+// missed returns the keys with their times, of this proxy or of all, and whether
+// they are not known any more.
+func (j *journal) missed(own bool) (keys []missedKey, lost bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for key, e := range j.keys {
-		if !e.foreign {
-			keys = append(keys, key)
+		if !own || !e.foreign {
+			keys = append(keys, missedKey{key, e.at})
 		}
 	}
-	return keys, j.overflow && !j.foreign
+	return keys, j.overflow && !(own && j.foreign)
 }
 
 // forgetForeign takes out what only others have noted.

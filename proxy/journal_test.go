@@ -90,13 +90,13 @@ func TestJournalIsAList(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"add": func(t *rapid.T) {
 				k := key.Draw(t, "key")
-				if got, want := j.add([]byte(k)), model.enter(k, false); got != want {
+				if got, want := j.add([]byte(k), 0), model.enter(k, false); got != want {
 					t.Fatalf("add: %d, want %d", got, want)
 				}
 			},
 			"addNoted": func(t *rapid.T) {
 				k := key.Draw(t, "key")
-				if got, want := j.addNoted([]byte(k)), model.enter(k, true); got != want {
+				if got, want := j.addNoted([]byte(k), 0), model.enter(k, true); got != want {
 					t.Fatalf("addNoted: %d, want %d", got, want)
 				}
 			},
@@ -180,9 +180,9 @@ func TestJournalIsAList(t *testing.T) {
 // promise: C6
 func TestAKeyThatComesAgainStays(t *testing.T) {
 	j := newJournal(10, 1<<20)
-	j.add([]byte("k"))
+	j.add([]byte("k"), 0)
 	begun, _ := j.find([]byte("k"))
-	j.add([]byte("k"))
+	j.add([]byte("k"), 0)
 	j.remove([]byte("k"), begun, false)
 	again, missed := j.find([]byte("k"))
 	if !missed || j.empty() {
@@ -201,18 +201,18 @@ func TestAKeyThatComesAgainStays(t *testing.T) {
 func TestWhatOthersHaveNoted(t *testing.T) {
 	j := newJournal(10, 1<<20)
 	for i, c := range []struct {
-		enter func([]byte) added
+		enter func([]byte, int64) added
 		want  added
 	}{{j.addNoted, addedKnown}, {j.addNoted, addedKnown}, {j.add, addedFresh}, {j.add, addedKnown}, {j.addNoted, addedKnown}, {j.add, addedKnown}} {
-		if got := c.enter([]byte("k")); got != c.want {
+		if got := c.enter([]byte("k"), 0); got != c.want {
 			t.Errorf("entered the %d. time: %d, want %d", i+1, got, c.want)
 		}
 	}
 	// The other proxy has made good what it has noted, not what this one has missed since.
-	j.addNoted([]byte("theirs"))
+	j.addNoted([]byte("theirs"), 0)
 	mark := j.latest()
-	j.add([]byte("late"))
-	j.addNoted([]byte("late theirs"))
+	j.add([]byte("late"), 0)
+	j.addNoted([]byte("late theirs"), 0)
 	j.forgetUntil(mark)
 	if keys, _ := j.all(); !slices.Equal(keys, []string{"late"}) {
 		t.Errorf("left %q, want what this proxy has missed since", keys)
@@ -235,8 +235,8 @@ func TestWhatOthersHaveNoted(t *testing.T) {
 // promise: C6
 func TestOwnKeysOutliveTheLossOfOthers(t *testing.T) {
 	for name, enter := range map[string]func(j *journal){
-		"before": func(j *journal) { j.add([]byte("mine")); j.loseNoted() },
-		"after":  func(j *journal) { j.loseNoted(); j.add([]byte("mine")) },
+		"before": func(j *journal) { j.add([]byte("mine"), 0); j.loseNoted() },
+		"after":  func(j *journal) { j.loseNoted(); j.add([]byte("mine"), 0) },
 		"lost":   func(j *journal) { j.lose(); j.loseNoted() },
 	} {
 		j := newJournal(10, 1<<20)
@@ -247,7 +247,7 @@ func TestOwnKeysOutliveTheLossOfOthers(t *testing.T) {
 		}
 	}
 	j := newJournal(10, 1<<20)
-	j.addNoted([]byte("theirs"))
+	j.addNoted([]byte("theirs"), 0)
 	j.loseNoted()
 	j.forgetForeign()
 	if !j.empty() || j.lost() {
@@ -265,17 +265,17 @@ func TestAFullJournalHoldsEveryKey(t *testing.T) {
 		"bytes": newJournal(1<<20, 100*(entrySize+3)),
 	} {
 		for i := range 100 {
-			if got := j.add(fmt.Appendf(nil, "k%02d", i)); got != addedFresh {
+			if got := j.add(fmt.Appendf(nil, "k%02d", i), 0); got != addedFresh {
 				t.Fatalf("%s: key %d: %d", name, i, got)
 			}
 		}
 		if j.lost() || j.length() != 100 {
 			t.Fatalf("%s: lost %v with %d keys", name, j.lost(), j.length())
 		}
-		if got := j.add([]byte("k01")); got != addedKnown {
+		if got := j.add([]byte("k01"), 0); got != addedKnown {
 			t.Fatalf("%s: a key that is there needs room: %d", name, got)
 		}
-		if got := j.add([]byte("one")); got != addedLost {
+		if got := j.add([]byte("one"), 0); got != addedLost {
 			t.Fatalf("%s: one key too many: %d", name, got)
 		}
 		if _, missed := j.find([]byte("never written")); !missed || !j.lost() || j.empty() {
@@ -289,7 +289,7 @@ func TestAFullJournalHoldsEveryKey(t *testing.T) {
 			t.Errorf("%s: one copied key made the server whole", name)
 		}
 		j.clear()
-		if _, missed := j.find([]byte("k01")); missed || !j.empty() || j.add([]byte("k01")) != addedFresh {
+		if _, missed := j.find([]byte("k01")); missed || !j.empty() || j.add([]byte("k01"), 0) != addedFresh {
 			t.Errorf("%s: it is not as new after the flush", name)
 		}
 	}
@@ -300,13 +300,13 @@ func TestAFullJournalHoldsEveryKey(t *testing.T) {
 // promise: R2
 func TestAJournalDoesNotGrowWithItsWrites(t *testing.T) {
 	j := newJournal(1000, 1<<20)
-	j.add([]byte("stays"))
+	j.add([]byte("stays"), 0)
 	for range 3000 {
-		j.add([]byte("comes and goes"))
+		j.add([]byte("comes and goes"), 0)
 		when, _ := j.find([]byte("comes and goes"))
 		j.remove([]byte("comes and goes"), when, false)
 	}
-	j.add([]byte("comes and goes"))
+	j.add([]byte("comes and goes"), 0)
 	if n := len(j.order); n > 5000 {
 		t.Errorf("%d places for 2 keys", n)
 	}
@@ -325,8 +325,8 @@ func TestJournalIsShared(t *testing.T) {
 	for w := range writers {
 		loops.Go(func() {
 			for i := range keys {
-				j.add(fmt.Appendf(nil, "key%d", i))
-				j.add(fmt.Appendf(nil, "key%d of %d", i, w))
+				j.add(fmt.Appendf(nil, "key%d", i), 0)
+				j.add(fmt.Appendf(nil, "key%d of %d", i, w), 0)
 				j.find([]byte("key0"))
 			}
 		})

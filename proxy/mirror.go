@@ -12,7 +12,7 @@ import (
 func (w *worker) confirmed(r *request, line []byte, kind protocol.Answer, number uint64) {
 	w.count(r, kind)
 	if r.when != 0 && kind == protocol.Stored {
-		w.p.recovery.madeGood(r.at, r.key(), r.when)
+		w.madeGoodHere(r)
 	}
 	if r.refusal != nil {
 		line = r.refusal

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"time"
+
 	"magent/backend"
 )
 
@@ -12,7 +14,11 @@ import (
 // It returns false when the server serves again, so that the write must not go
 // without it.
 func (w *worker) missing(r *request, server int32, twin *backend.Conn) bool {
-	how := w.p.journals[server].add(r.key())
+	at := time.Now().UnixMilli()
+	if r.when != 0 {
+		at = 0 // what the twin holds is wrong as well, until it has run this
+	}
+	how := w.p.journals[server].add(r.key(), at)
 	if how == addedFresh {
 		r.absent, _ = w.p.journals[server].find(r.key())
 	}
@@ -20,8 +26,20 @@ func (w *worker) missing(r *request, server int32, twin *backend.Conn) bool {
 	if !out {
 		w.p.servers[server].Doubt("a key was entered in its journal as it came back")
 	}
-	w.note(r.key(), server, how, twin)
+	w.note(r.key(), at, server, how, twin)
 	return out
+}
+
+// madeGoodHere notes that a server holds the right value of r's key since it has
+// run r, although it had missed an earlier write: the twin is the one that lacks
+// it now.
+func (w *worker) madeGoodHere(r *request) {
+	w.p.recovery.madeGood(r.at, r.key(), r.when)
+	if r.onTwin {
+		at := time.Now().UnixMilli()
+		w.p.journals[r.primary].add(r.key(), at)
+		w.note(r.key(), at, r.primary, addedFresh, w.conns[r.at])
+	}
 }
 
 // doubt notes that nobody knows whether a server has got r's write.
@@ -39,7 +57,7 @@ func (w *worker) doubt(r *request, server int32, why string) {
 func (w *worker) uncertain(r *request) {
 	server := r.primary
 	// Another proxy sees to it, so it counts as what others have noted.
-	w.p.journals[server].addNoted(r.key())
+	w.p.journals[server].addNoted(r.key(), 0)
 	if !w.p.servers[server].Miss() {
 		w.p.servers[server].Doubt("a write to it has no answer")
 	}
@@ -54,13 +72,14 @@ func (w *worker) uncertain(r *request) {
 // go on serving all the same: nobody is answered for the key before it has
 // been copied from its other server.
 func (w *worker) doubtKey(key []byte, server, other int32, why string) {
-	how := w.p.journals[server].add(key)
+	at := time.Now().UnixMilli()
+	how := w.p.journals[server].add(key, at)
 	s := w.p.servers[server]
 	if !s.Miss() {
 		s.Doubt(why)
 	}
 	if other >= 0 {
-		w.note(key, server, how, w.conns[other])
+		w.note(key, at, server, how, w.conns[other])
 	}
 	w.lookLater(key, false)
 	w.p.recovery.wake()

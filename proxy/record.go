@@ -22,7 +22,9 @@ import (
 //	                            that holds what it should
 //
 // A record of missed keys is a first line, "magent1 <generation> open", or
-// "lost" when the keys are too many, and then a line for each key. All proxies
+// "lost" when the keys are too many, and then a line for each key: its name and
+// the time, by which it shows what came later when both servers of a key have
+// missed writes of it. All proxies
 // append to it. Who has made the server good replaces it by an empty one of
 // the next generation, unless somebody has appended meanwhile.
 //
@@ -34,11 +36,27 @@ const (
 	recordFormat = "magent1"
 )
 
-func missedKey(server string) string { return backend.Prefix + "missed:" + server }
+func recordKey(server string) string { return backend.Prefix + "missed:" + server }
 func lifeOfKey(server string) string { return backend.Prefix + "life:" + server }
 
+// missedKey is a key in a record, a line of its name and the time at which the
+// server missed it, in Unix milliseconds; see entry.at.
+type missedKey struct {
+	name string
+	at   int64
+}
+
+func (k missedKey) text() string { return k.name + " " + strconv.FormatInt(k.at, 10) + "\n" }
+
+// parseMissedKey reads a line.
+func parseMissedKey(line []byte) (k missedKey, ok bool) {
+	name, number, ok := strings.Cut(string(line), " ")
+	at, err := strconv.ParseUint(number, 10, 63)
+	return missedKey{name, int64(at)}, ok && err == nil
+}
+
 // recordText is a record of missed keys as it is stored.
-func recordText(generation uint64, lost bool, keys []string) string {
+func recordText(generation uint64, lost bool, keys []missedKey) string {
 	state := "open"
 	if lost {
 		state, keys = "lost", nil
@@ -46,8 +64,7 @@ func recordText(generation uint64, lost bool, keys []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %d %s\n", recordFormat, generation, state)
 	for _, key := range keys {
-		b.WriteString(key)
-		b.WriteByte('\n')
+		b.WriteString(key.text())
 	}
 	return b.String()
 }
@@ -74,37 +91,32 @@ func markText(name string, m mark) string { return " " + name + " " + string(m) 
 type missedRecord struct {
 	generation uint64
 	lost       bool
-	keys       [][]byte
+	keys       []missedKey
 	uncertain  []string        // keys of which nobody knows whether the server got their writes
 	marks      map[string]mark // the last one of each proxy
 }
 
 // mark takes a mark's line.
 func (m *missedRecord) mark(line []byte) {
-	words := strings.Fields(string(line))
+	name, said, ok := strings.Cut(string(line[1:]), " ")
+	key, uncertain := strings.CutPrefix(said, markUncertain)
 	switch {
-	case len(words) != 2:
+	case !ok, name == "", said == "", strings.Contains(said, " "), mark(said) == markLost:
 		m.lost = true
-	case mark(words[1]) == markLost:
-		m.lost = true
-	case strings.HasPrefix(words[1], markUncertain):
-		m.uncertain = append(m.uncertain, words[1][len(markUncertain):])
+	case uncertain:
+		m.uncertain = append(m.uncertain, key)
 	default:
 		if m.marks == nil {
 			m.marks = map[string]mark{}
 		}
-		m.marks[words[0]] = mark(words[1])
+		m.marks[name] = mark(said)
 	}
 }
 
 // text is the record with one mark of each proxy.
 func (m *missedRecord) text() string {
-	var keys []string
-	for _, key := range m.keys {
-		keys = append(keys, string(key))
-	}
 	var b strings.Builder
-	b.WriteString(recordText(m.generation, m.lost || sizeOf(keys) > recordMost, keys))
+	b.WriteString(recordText(m.generation, m.lost || sizeOf(m.keys) > recordMost, m.keys))
 	for name, last := range m.marks {
 		b.WriteString(markText(name, last))
 	}
@@ -135,7 +147,9 @@ func parseRecord(text []byte) missedRecord {
 		case line[0] == ' ':
 			rec.mark(line)
 		default:
-			rec.keys = append(rec.keys, line)
+			key, ok := parseMissedKey(line)
+			rec.keys = append(rec.keys, key)
+			rec.lost = rec.lost || !ok
 		}
 	}
 	if rec.lost {
@@ -213,13 +227,13 @@ func (r *record) renew(generation uint64) {
 	r.mine, r.lost, r.merged, r.again = nil, false, 0, true
 }
 
-func (r *record) noteMine(key []byte) {
+func (r *record) noteMine(key string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.mine == nil {
 		r.mine = map[string]int{}
 	}
-	r.mine[string(key)]++
+	r.mine[key]++
 }
 
 func (r *record) noteLost() {
@@ -229,10 +243,10 @@ func (r *record) noteLost() {
 }
 
 // mineTimes is how often this proxy has noted a key.
-func (r *record) mineTimes(key []byte) int {
+func (r *record) mineTimes(key string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.mine[string(key)]
+	return r.mine[key]
 }
 
 // allMine tells whether nobody else has noted anything.
@@ -243,7 +257,7 @@ func (r *record) allMine(held missedRecord) bool {
 		return false
 	}
 	for _, key := range held.keys {
-		if r.mine[string(key)] == 0 {
+		if r.mine[key.name] == 0 {
 			return false
 		}
 	}
@@ -291,7 +305,7 @@ type notes struct {
 
 // note tells other proxies that a server has missed a key. It goes to the twin
 // that has got the write, or will get it behind the note.
-func (w *worker) note(key []byte, server int32, how added, twin *backend.Conn) {
+func (w *worker) note(key []byte, at int64, server int32, how added, twin *backend.Conn) {
 	if !twin.Sync().Serves() {
 		return
 	}
@@ -301,12 +315,13 @@ func (w *worker) note(key []byte, server int32, how added, twin *backend.Conn) {
 	if how == addedKnown || own.lost {
 		return
 	}
-	if how == addedLost || rec.size.Add(int64(len(key))+1) > recordMost {
+	line := missedKey{string(key), at}
+	if how == addedLost || rec.size.Add(int64(len(line.text()))) > recordMost {
 		w.noteLoss(server, twin)
 		return
 	}
-	rec.noteMine(key)
-	w.append(server, twin, own, string(key)+"\n")
+	rec.noteMine(line.name)
+	w.append(server, twin, own, line.text())
 }
 
 // noteMark tells what is so with this proxy, before the first key that a server
@@ -342,7 +357,7 @@ func (w *worker) notesOf(server int32, twin *backend.Conn) *notes {
 
 // append appends to a record.
 func (w *worker) append(server int32, twin *backend.Conn, own *notes, line string) {
-	name := missedKey(w.p.servers[server].Name())
+	name := recordKey(w.p.servers[server].Name())
 	if !own.begun {
 		own.begun = true
 		w.tell(twin, protocol.OpAdd, name, recordText(own.generation, false, nil), nil)
@@ -372,7 +387,7 @@ func (w *worker) noteLoss(server int32, twin *backend.Conn) {
 	own := &w.notes[w.p.pair(server, int32(twin.Server.Index))]
 	own.lost = true
 	rec.noteLost()
-	name := missedKey(w.p.servers[server].Name())
+	name := recordKey(w.p.servers[server].Name())
 	w.tell(twin, protocol.OpAdd, name, recordText(rec.generation.Load(), true, nil), nil)
 	marks := markText(w.p.recovery.presence.name, markLost)
 	if m := w.p.recovery.markOf(server); m != markIn {

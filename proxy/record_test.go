@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -19,40 +20,60 @@ func TestParseRecord(t *testing.T) {
 		lost       bool
 		keys       string
 	}{
-		{"magent1 0 open\n", 0, false, ""},
-		{"magent1 7 open\na\nbb\n", 7, false, "a bb"},
-		{"magent1 7 open\na\na\n", 7, false, "a a"},
-		{"magent1 7 open\nmagent1\n", 7, false, "magent1"},
-		{"magent1 7 open\nlost\n", 7, false, "lost"},
-		{"magent1 9223372036854775807 open\n", 1<<63 - 1, false, ""},
-		{"magent1 7 lost\n", 7, true, ""},
-		{"magent1 7 lost\na\nb\n", 7, true, ""}, // another proxy has appended since
-		{"magent1 7 open\na\n X out\nb\n", 7, false, "a b"},
-		{"magent1 7 open\na\n X lost\nb\n", 7, true, ""},
-		{"magent1 7 open\na\n X\n", 7, true, ""},
-		{"magent1 7 open\na\n X out Y\n", 7, true, ""},
+		{"magent1 0 open\n", 0, false, "[]"},
+		{"magent1 7 open\na 1\nbb 1700000000000\n", 7, false, "[{a 1} {bb 1700000000000}]"},
+		{"magent1 7 open\na 1\na 2\n", 7, false, "[{a 1} {a 2}]"},
+		{"magent1 7 open\nmagent1 0\n", 7, false, "[{magent1 0}]"},
+		{"magent1 7 open\nlost 5\n", 7, false, "[{lost 5}]"},
+		{"magent1 9223372036854775807 open\n", 1<<63 - 1, false, "[]"},
+		{"magent1 7 lost\n", 7, true, "[]"},
+		{"magent1 7 lost\na 1\nb 1\n", 7, true, "[]"}, // another proxy has appended since
+		{"magent1 7 open\na 1\n X out\nb 1\n", 7, false, "[{a 1} {b 1}]"},
+		{"magent1 7 open\na 1\n X lost\nb 1\n", 7, true, "[]"},
+		{"magent1 7 open\na 1\n X\n", 7, true, "[]"},
+		{"magent1 7 open\na 1\n X out Y\n", 7, true, "[]"},
 
-		{"", 0, true, ""},
-		{"\n", 0, true, ""},
-		{"a\nb\n", 0, true, ""},
-		{"a\n", 0, true, ""}, // appended to nothing
-		{"magent1 7\na\n", 0, true, ""},
-		{"magent1 7 closed\na\n", 7, true, ""},
-		{"magent1 7 open open\na\n", 0, true, ""},
-		{"magent2 7 open\na\n", 0, true, ""},
-		{"magent1 seven open\na\n", 0, true, ""},
-		{"magent1 -7 open\na\n", 0, true, ""},
-		{"magent1 9223372036854775808 open\n", 0, true, ""},
-		{"magent1 99999999999999999999999 lost\n", 0, true, ""},
+		{"", 0, true, "[]"},
+		{"\n", 0, true, "[]"},
+		{"a 1\nb 1\n", 0, true, "[]"},
+		{"a 1\n", 0, true, "[]"}, // appended to nothing
+		{"magent1 7\na 1\n", 0, true, "[]"},
+		{"magent1 7 closed\na 1\n", 7, true, "[]"},
+		{"magent1 7 open open\na 1\n", 0, true, "[]"},
+		{"magent1 7 open\na\n", 7, true, "[]"},
+		{"magent1 7 open\na 1 2\n", 7, true, "[]"},
+		{"magent1 7 open\na -1\n", 7, true, "[]"},
+		{"magent1 7 open\na x\n", 7, true, "[]"},
+		{"magent1 7 open\na 99999999999999999999\n", 7, true, "[]"},
+		{"magent2 7 open\na 1\n", 0, true, "[]"},
+		{"magent1 seven open\na 1\n", 0, true, "[]"},
+		{"magent1 -7 open\na 1\n", 0, true, "[]"},
+		{"magent1 9223372036854775808 open\n", 0, true, "[]"},
+		{"magent1 99999999999999999999999 lost\n", 0, true, "[]"},
 	} {
 		got := parseRecord([]byte(c.text))
-		var keys []string
-		for _, key := range got.keys {
-			keys = append(keys, string(key))
+		if got.generation != c.generation || got.lost != c.lost || fmt.Sprint(got.keys) != c.keys {
+			t.Errorf("%q: generation %d, lost %v, keys %v; want %d, %v, %s", c.text, got.generation, got.lost, got.keys, c.generation, c.lost, c.keys)
 		}
-		if got.generation != c.generation || got.lost != c.lost || strings.Join(keys, " ") != c.keys {
-			t.Errorf("%q: generation %d, lost %v, keys %q; want %d, %v, %q", c.text, got.generation, got.lost, keys, c.generation, c.lost, c.keys)
-		}
+	}
+}
+
+// What a proxy says of itself is what it said last; keys of which it is not sure
+// stand among that.
+//
+// promise: C6
+func TestMarksOfARecord(t *testing.T) {
+	rec := parseRecord([]byte("magent1 7 open\n X out\nk 1\n Y late\n X late\n X ?k\n Y in\n X ?\xffx\n"))
+	if fmt.Sprint(rec.marks) != "map[X:late Y:in]" || fmt.Sprintf("%q", rec.uncertain) != `["k" "\xffx"]` || rec.lost || len(rec.keys) != 1 {
+		t.Errorf("read %+v", rec)
+	}
+	if again := parseRecord([]byte(rec.text())); !reflect.DeepEqual(again, rec) {
+		t.Errorf("%q is read as %+v", rec.text(), again)
+	}
+	// A loss leaves the marks.
+	rec = parseRecord([]byte("magent1 7 open\n X late\n X lost\nk 1\n"))
+	if fmt.Sprint(rec.marks) != "map[X:late]" || !rec.lost {
+		t.Errorf("read %+v", rec)
 	}
 }
 
@@ -60,43 +81,40 @@ func TestParseRecord(t *testing.T) {
 //
 // promise: C6
 func FuzzRecord(f *testing.F) {
-	f.Add([]byte("magent1 7 open\na\nbb\n"), "key")
+	f.Add([]byte("magent1 7 open\na 1\nbb 17\n"), "key")
 	f.Add([]byte("magent1 7 lost\n"), "key")
+	f.Add([]byte("magent1 7 open\n"), "a\u00a0key\u0085")
 	f.Add([]byte("magent1 9223372036854775808 open\n"), "k")
 	f.Add([]byte("magent1 7 open\na"), "k")
-	f.Add([]byte("magent1 7 open\na\n X late\nb\n Y in\n X out\n"), "k")
+	f.Add([]byte("magent1 7 open\na 1\n X late\nb 2\n Y in\n X ?k\n X out\n"), "k")
 	f.Add([]byte("\n\n"), strings.Repeat("k", 250))
 	f.Fuzz(func(t *testing.T, text []byte, key string) {
 		first := parseRecord(text)
 		if first.lost && len(first.keys) > 0 {
-			t.Fatalf("%q: all keys are lost, and yet there are %q", text, first.keys)
+			t.Fatalf("%q: all keys are lost, and yet there are %v", text, first.keys)
 		}
 		if first.generation >= 1<<63 {
 			t.Fatalf("%q: generation %d", text, first.generation)
 		}
-		var keys []string
 		for _, k := range first.keys {
-			if len(k) == 0 {
+			if k.name == "" {
 				t.Fatalf("%q: an empty key", text)
 			}
-			keys = append(keys, string(k))
 		}
-		if sizeOf(keys) > recordMost {
+		if sizeOf(first.keys) > recordMost {
 			return // they are too many to be kept
 		}
 		written := first.text()
-		again := parseRecord([]byte(written))
-		if !reflect.DeepEqual(again, first) {
+		if again := parseRecord([]byte(written)); !reflect.DeepEqual(again, first) {
 			t.Fatalf("%q was read as %+v, and what was written of that as %+v", text, first, again)
 		}
 		// Any proxy may append a key that a client can name.
 		if key == "" || strings.ContainsAny(key, " \r\n\x00") {
 			key = "key"
 		}
-		whole := recordText(first.generation, first.lost, keys)
-		appended := parseRecord([]byte(whole + key + "\n"))
-		if appended.lost != first.lost || !first.lost && (len(appended.keys) != len(keys)+1 || string(appended.keys[len(keys)]) != key) {
-			t.Fatalf("%q with %q appended: %+v", whole, key, appended)
+		appended := parseRecord([]byte(written + missedKey{key, 5}.text()))
+		if appended.lost != first.lost || !first.lost && (len(appended.keys) != len(first.keys)+1 || appended.keys[len(first.keys)] != (missedKey{key, 5})) {
+			t.Fatalf("%q with %q appended: %+v", written, key, appended)
 		}
 		// The next generation is read as well.
 		if first.generation == 1<<63-1 {
@@ -112,7 +130,7 @@ func FuzzRecord(f *testing.F) {
 //
 // promise: R2
 func TestALostRecordIsShort(t *testing.T) {
-	if text := recordText(7, true, []string{"a", "b"}); text != "magent1 7 lost\n" {
+	if text := recordText(7, true, []missedKey{{"a", 1}, {"b", 2}}); text != "magent1 7 lost\n" {
 		t.Errorf("record %q", text)
 	}
 }
@@ -150,7 +168,7 @@ func TestFactOfALife(t *testing.T) {
 	}
 	// A record is found by its server's name, with its token.
 	f := factOf("cache:1", map[string]backend.Stored{
-		"__magent__:missed:cache:1": {Value: []byte("magent1 3 open\na\n"), CAS: 42},
+		"__magent__:missed:cache:1": {Value: []byte("magent1 3 open\na 1\n"), CAS: 42},
 		"__magent__:missed:cache:2": {Value: []byte("magent1 9 lost\n"), CAS: 43},
 	})
 	if !f.noted || f.token != 42 || f.record.generation != 3 || f.record.lost || len(f.record.keys) != 1 || f.known {
@@ -170,12 +188,12 @@ func TestWhoseRecord(t *testing.T) {
 	of := func(lost bool, keys ...string) (m missedRecord) {
 		m.lost = lost
 		for _, key := range keys {
-			m.keys = append(m.keys, []byte(key))
+			m.keys = append(m.keys, missedKey{key, 1})
 		}
 		return m
 	}
-	r.noteMine([]byte("a"))
-	r.noteMine([]byte("b"))
+	r.noteMine("a")
+	r.noteMine("b")
 	r.setMerged(42)
 	for _, c := range []struct {
 		held missedRecord
@@ -185,7 +203,7 @@ func TestWhoseRecord(t *testing.T) {
 			t.Errorf("%+v: all mine %v, want %v", c.held, got, c.mine)
 		}
 	}
-	if r.lostIsMine() || r.mineTimes([]byte("a")) == 0 || r.mineTimes([]byte("c")) > 0 || r.mergedToken() != 42 {
+	if r.lostIsMine() || r.mineTimes("a") == 0 || r.mineTimes("c") > 0 || r.mergedToken() != 42 {
 		t.Error("what is this proxy's own is not known")
 	}
 	r.noteLost()
@@ -195,7 +213,7 @@ func TestWhoseRecord(t *testing.T) {
 	// A new generation begins with nothing.
 	r.size.Store(99)
 	r.renew(8)
-	if r.generation.Load() != 8 || r.size.Load() != 0 || r.mineTimes([]byte("a")) > 0 || r.lostIsMine() || r.mergedToken() != 0 {
+	if r.generation.Load() != 8 || r.size.Load() != 0 || r.mineTimes("a") > 0 || r.lostIsMine() || r.mergedToken() != 0 {
 		t.Error("something of the last generation is left")
 	}
 }

@@ -292,7 +292,7 @@ func (rc *recovery) claimFlush(ctx context.Context, server, at int32) (bool, err
 		return false, err
 	}
 	defer c.Close()
-	key := missedKey(rc.p.servers[server].Name())
+	key := recordKey(rc.p.servers[server].Name())
 	found, err := c.Gets(key)
 	if err != nil {
 		return false, err

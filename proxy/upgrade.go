@@ -185,7 +185,7 @@ func (p *Proxy) adoptServer(server int32, known handedServer) {
 		p.journals[server].lose()
 	}
 	for _, key := range known.Missed {
-		p.journals[server].add([]byte(key))
+		p.journals[server].add([]byte(key), 0)
 	}
 	if known.Lost || len(known.Missed) > 0 {
 		s.Miss()

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"time"
+
 	"magent/backend"
 	"magent/proxy/protocol"
 )
@@ -58,8 +60,9 @@ func (w *worker) canAsk(r *request, other int32) bool {
 func (w *worker) runOnTwin(r *request) (done bool) {
 	b := w.conns[r.backup]
 	if r.Write {
-		how := w.p.journals[r.primary].add(r.key())
-		w.note(r.key(), r.primary, how, b)
+		at := time.Now().UnixMilli()
+		how := w.p.journals[r.primary].add(r.key(), at)
+		w.note(r.key(), at, r.primary, how, b)
 		r.at, r.onTwin = r.backup, true
 		w.stats.failovers++
 		w.send(b, r)

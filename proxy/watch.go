@@ -50,7 +50,7 @@ func factOf(server string, found map[string]backend.Stored) fact {
 	if v, ok := found[lifeOfKey(server)]; ok {
 		f.life, f.whole, f.teller, f.known = parseLifeText(string(v.Value))
 	}
-	if v, ok := found[missedKey(server)]; ok {
+	if v, ok := found[recordKey(server)]; ok {
 		f.noted, f.token, f.size = true, v.CAS, len(v.Value)
 		f.record = parseRecord(v.Value)
 	}
@@ -65,10 +65,10 @@ func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, erro
 	}
 	defer c.Close()
 	name := rc.p.servers[server].Name()
-	keys := []string{backend.LifeKey, backend.LackingKey, proxiesKey, flushKey, lifeOfKey(name), missedKey(name)}
+	keys := []string{backend.LifeKey, backend.LackingKey, proxiesKey, flushKey, lifeOfKey(name), recordKey(name)}
 	for _, other := range rc.twins[at] {
 		if other != server {
-			keys = append(keys, lifeOfKey(rc.p.servers[other].Name()), missedKey(rc.p.servers[other].Name()))
+			keys = append(keys, lifeOfKey(rc.p.servers[other].Name()), recordKey(rc.p.servers[other].Name()))
 		}
 	}
 	stats, err := c.Stats() // first: magent's own items may come at any time
@@ -117,12 +117,11 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 	}
 	times := map[string]int{}
 	for _, key := range f.record.keys {
-		times[string(key)]++ // what others have noted too stands there more often
+		times[key.name]++ // what others have noted too stands there more often
 	}
 	for _, key := range f.record.keys {
-		if times[string(key)] > rec.mineTimes(key) && (anew || rec.mergedToken() != f.token) {
-			j.addNoted(key)
-			news = true
+		if times[key.name] > rec.mineTimes(key.name) && (anew || rec.mergedToken() != f.token) {
+			news = rc.enterNoted(server, at, key) || news
 		}
 	}
 	if rec.mergedToken() != f.token {
@@ -132,13 +131,28 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 	return news
 }
 
+// enterNoted enters a key that another proxy has noted on a twin. Both of them
+// may have missed writes of it, one after the other: then the one that missed
+// the last one gets it from the other.
+func (rc *recovery) enterNoted(server, at int32, key missedKey) bool {
+	name := []byte(key.name)
+	if primary, backup := rc.p.pools.find(name); (primary == at || backup == at) && key.at != 0 {
+		if later, missed := rc.p.journals[at].missedAt(name); missed && later > key.at {
+			return false
+		}
+		rc.p.journals[at].dropOlder(name, key.at)
+	}
+	rc.p.journals[server].addNoted(name, key.at)
+	return true
+}
+
 // compareUncertain has keys compared of which another proxy does not know
 // whether a server got their writes. If the server is out here as well, its twin
 // decides.
 func (rc *recovery) compareUncertain(server int32, keys []string) {
 	for _, key := range keys {
 		if rc.p.servers[server].Miss() {
-			rc.p.journals[server].addNoted([]byte(key))
+			rc.p.journals[server].addNoted([]byte(key), 0)
 			continue
 		}
 		w := rc.p.workers[stripeOf(rc.p.leases.hash([]byte(key)))%uint32(len(rc.p.workers))]
@@ -185,7 +199,7 @@ func (w *watcher) look(ctx context.Context) {
 	keys := []string{backend.LifeKey, backend.LackingKey, proxiesKey}
 	for _, server := range rc.twins[w.at] {
 		name := rc.p.servers[server].Name()
-		keys = append(keys, lifeOfKey(name), missedKey(name))
+		keys = append(keys, lifeOfKey(name), recordKey(name))
 	}
 	found, err := w.client.Gets(keys...)
 	if err == nil {
@@ -322,7 +336,7 @@ func (w *watcher) keep(server int32, f fact) error {
 // which keys have to be compared. It returns true when it has changed something.
 func (w *watcher) keepMarks(server int32, f fact) (done bool, err error) {
 	rc := w.rc
-	name := missedKey(rc.p.servers[server].Name())
+	name := recordKey(rc.p.servers[server].Name())
 	text := ""
 	m := rc.markOf(server)
 	if last, marked := f.record.marks[rc.presence.name]; marked && last != m || !marked && m == markLate {
@@ -350,28 +364,28 @@ func (w *watcher) keepNoted(server int32, f fact) (done bool, err error) {
 	rc := w.rc
 	j := rc.p.journals[server]
 	rec := rc.record(server, w.at)
-	name := missedKey(rc.p.servers[server].Name())
+	name := recordKey(rc.p.servers[server].Name())
 	again := rec.takeAgain()
 	if !f.noted {
 		if j.empty() {
 			return true, nil
 		}
-		keys, lost := j.all() // it was evicted, or flushed
+		keys, lost := j.missed(false) // it was evicted, or flushed
 		_, err := w.client.Store("add", name, recordText(rec.generation.Load(), lost || sizeOf(keys) > recordMost, keys))
 		return true, err
 	}
 	if !again {
 		return false, nil
 	}
-	keys, lost := j.own()
+	keys, lost := j.missed(true)
 	text := markText(rc.presence.name, markLost)
 	if lost || sizeOf(keys) > recordMost {
 		rec.noteLost()
 	} else {
 		text = ""
 		for _, key := range keys {
-			rec.noteMine([]byte(key))
-			text += key + "\n"
+			rec.noteMine(key.name)
+			text += key.text()
 		}
 	}
 	if text == "" {
@@ -382,10 +396,10 @@ func (w *watcher) keepNoted(server int32, f fact) (done bool, err error) {
 }
 
 // sizeOf is how many bytes of a record keys take.
-func sizeOf(keys []string) int {
+func sizeOf(keys []missedKey) int {
 	size := 0
 	for _, key := range keys {
-		size += len(key) + 1
+		size += len(key.text())
 	}
 	return size
 }
@@ -403,7 +417,7 @@ func (w *watcher) retire(server int32, f fact) error {
 		return nil // who has noted them may miss more, and note no key twice
 	}
 	generation := max(f.record.generation+1, uint64(time.Now().UnixNano()))
-	swapped, err := w.client.Swap(missedKey(s.Name()), recordText(generation, false, nil), f.token)
+	swapped, err := w.client.Swap(recordKey(s.Name()), recordText(generation, false, nil), f.token)
 	if swapped {
 		rec.renew(generation)
 	}
@@ -443,7 +457,7 @@ func (rc *recovery) forgetReplayed(server, at int32, held missedRecord) {
 	}
 	noted := map[string]bool{}
 	for _, key := range held.keys {
-		noted[string(key)] = true
+		noted[key.name] = true
 	}
 	j.drop(rc.record(server, at).notedUntil(), len(rc.twins[server]) == 1, func(key string) bool {
 		primary, backup := rc.p.pools.find([]byte(key))
