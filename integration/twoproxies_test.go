@@ -121,6 +121,54 @@ func TestTheOtherProxySeesEveryWriteThatAServerMissed(t *testing.T) {
 	}
 }
 
+// A proxy is cut off from the one server and then from the other, and writes a
+// key without the one and then without the other. The next proxy, which reaches
+// both, can tell which of them got the last write.
+//
+// promise: C6, C7
+func TestBothServersOfAKeyHaveMissedWrites(t *testing.T) {
+	for who, server := range either {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			p := startPair(t, hanging...)
+			early := server(p.story)
+			late := p.primary()
+			if early == late {
+				late = p.backup()
+			}
+			first := harness.MustDial(t, p.proxies[0].Addr)
+			for _, key := range []string{"twice", "once"} {
+				must(t, first.Set(key, "0"))
+			}
+			p.awaitSame(t, 10*time.Second)
+			p.link(0, early).Refuse()
+			for _, key := range []string{"twice", "once"} {
+				must(t, first.Set(key, "1"))
+			}
+			p.awaitOut(t, 0, early)
+			p.link(0, late).Refuse()
+			p.link(0, early).Heal()
+			harness.Eventually(t, recovery, "the proxy writes to the server that is back", func() bool {
+				return first.Set("twice", "2") == nil
+			})
+			moved := time.Now().Add(500 * time.Millisecond) // an address does not move faster
+			harness.Eventually(t, recovery, "the address has moved", func() bool { return time.Now().After(moved) })
+			second := harness.MustDial(t, p.proxies[1].Addr)
+			for key, want := range map[string]string{"twice": "2", "once": "1"} {
+				if value, found, err := second.Value(key); err != nil || value != want {
+					t.Fatalf("%s is %q, found %v, %v; want %s", key, value, found, err, want)
+				}
+			}
+			p.link(0, late).Heal()
+			p.awaitWhole(t)
+			all := p.awaitSame(t, 10*time.Second)
+			if all["twice"].value != "2" || all["once"].value != "1" {
+				t.Fatalf("both servers hold %v", all)
+			}
+		})
+	}
+}
+
 // keepBusy has a client read, so that its proxy is one with clients, until
 // stop is called.
 func keepBusy(t *testing.T, addr string) (stop func()) {

@@ -40,6 +40,7 @@ func (w *worker) madeGoodHere(r *request) {
 		w.p.journals[r.primary].add(r.key(), at)
 		w.note(r.key(), at, r.primary, addedFresh, w.conns[r.at])
 	}
+	r.when = 0
 }
 
 // doubt notes that nobody knows whether a server has got r's write.
