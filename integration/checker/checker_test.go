@@ -67,16 +67,6 @@ func TestNoPromiseIsBroken(t *testing.T) {
 			t.Fatalf("MAGENT_PROXIES is %q, want 1 or 2", s)
 		}
 	}
-	// The short run has one magent. Two, and clients that move between them, are
-	// the long run's: see "Limits" in docs/recovery.md.
-	if os.Getenv("MAGENT_CHECK") == "" {
-		if magents == 0 {
-			magents = 1
-		}
-		if kinds == nil {
-			kinds = slices.DeleteFunc(slices.Sorted(maps.Keys(faultKinds())), func(kind string) bool { return kind == "hand-over" })
-		}
-	}
 	totals := NewTotals()
 	begin := time.Now()
 	for ; time.Since(begin) < length && totals.Failures < mostFailures; seed++ {
