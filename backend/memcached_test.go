@@ -41,6 +41,22 @@ func TestMemcachedAnswers(t *testing.T) {
 	v.wantTold("STORED", "STORED", "STORED", "1", "miss", "2", "1", big, "42", "NOT_FOUND", "NOT_STORED", "TOUCHED", "DELETED", "OK", "miss")
 }
 
+// A connection is given up by the kernel, too, when the server takes nothing for
+// twice the time limit: what arrived later than that could undo newer writes.
+//
+// promise: C6
+func TestConnectionsAreGivenUp(t *testing.T) {
+	v, _ := liveMemcached(t, patient)
+	v.do(func() { v.set("a", "1") })
+	v.wantTold("STORED")
+	v.do(func() {
+		ms, err := unix.GetsockoptInt(v.conn.fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+		if want := int(2 * patience.Milliseconds()); err != nil || ms != want {
+			t.Errorf("given up after %d ms, %v; want %d", ms, err, want)
+		}
+	})
+}
+
 // A whole group of the longest keys, found and not.
 func TestMemcachedAnswersLongGroups(t *testing.T) {
 	v, _ := liveMemcached(t, patient)

@@ -410,6 +410,55 @@ func TestDrain(t *testing.T) {
 	eventually(t, "both are drained", drained)
 }
 
+// Who reads only leaves nothing behind that could take effect late.
+//
+// promise: C6
+func TestLate(t *testing.T) {
+	l, do := runLoop(t)
+	s := newUpServer(1)
+	reads, thereReads := tcpPair(t)
+	do(func() { startDrain(s, l, reads, false) })
+	if s.Late() || s.drained() {
+		t.Errorf("late %v, drained %v with reads under way", s.Late(), s.drained())
+	}
+	writes, thereWrites := tcpPair(t)
+	do(func() { startDrain(s, l, writes, true) })
+	if !s.Late() {
+		t.Error("writes are under way, and nothing may come late")
+	}
+	thereWrites.Close()
+	eventually(t, "no write is under way", func() bool { return !s.Late() })
+	thereReads.Close()
+	eventually(t, "all is drained", s.drained)
+}
+
+// What a server has not taken in time it never gets: the kernel gives that
+// connection up. A server that stands still has more in its buffers, so it is
+// not trusted before it has answered for a moment.
+//
+// promise: C6
+func TestDrainOfAServerThatTakesNothing(t *testing.T) {
+	l, do := runLoop(t)
+	s := newUpServer(1)
+	fd, _ := tcpPair(t)
+	engine.GiveUpAfter(fd, 200*time.Millisecond)
+	for { // until neither side's buffer has room
+		if n, err := engine.Write(fd, make([]byte, 1<<20)); n <= 0 || err != nil {
+			break
+		}
+	}
+	do(func() { startDrain(s, l, fd, true) })
+	if !s.Late() {
+		t.Fatal("nothing may come late although much is under way")
+	}
+	eventually(t, "the connection is given up", func() bool { return !s.Late() && len(s.Draining()) == 0 })
+	if s.drained() {
+		t.Error("a server that has not answered yet is trusted")
+	}
+	s.answered.Store(time.Now().UnixNano())
+	eventually(t, "the server has answered for a moment", s.drained)
+}
+
 // The grace counts from the first answer that the prober got in this outage,
 // not from an earlier one, and a server that does not answer has all the time
 // that it needs.
