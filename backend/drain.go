@@ -13,6 +13,7 @@ import (
 const (
 	drainCheck = 100 * time.Millisecond
 	drainGrace = time.Second
+	keepAsking = time.Second // how often the other side's machine is asked whether it is there
 )
 
 // drain is a connection that was given up while its server may still have
@@ -43,10 +44,20 @@ func startDrain(s *Server, loop *engine.Loop, fd int, writes bool) {
 	d := &drain{server: s, loop: loop, fd: fd, writes: writes}
 	d.timer.Func = d.check
 	engine.CloseWrite(fd)
+	engine.KeepAsking(fd, keepAsking)
 	if err := loop.Register(fd, d); err != nil {
 		engine.Reset(fd)
 		return
 	}
+	s.drains.add(d)
+	loop.Arm(&d.timer, drainCheck)
+}
+
+// AdoptWait goes on waiting until a server answers, for a connection that the
+// program before an upgrade had given up.
+func AdoptWait(s *Server, loop *engine.Loop) {
+	d := &drain{server: s, loop: loop, fd: -1}
+	d.timer.Func = d.check
 	s.drains.add(d)
 	loop.Arm(&d.timer, drainCheck)
 }
@@ -58,11 +69,11 @@ func (d *drain) Ready(engine.Events) {
 		switch {
 		case errno == unix.EAGAIN:
 			return
-		case errno == unix.ETIMEDOUT:
-			d.close(engine.Close)
-		case n == 0 || errno != 0:
+		case n == 0 && errno == 0, errno == unix.ECONNRESET, errno == unix.EPIPE:
 			d.close(engine.Close)
 			d.end()
+		case errno != 0: // our side has given it up
+			d.close(engine.Close)
 		}
 	}
 }
@@ -101,6 +112,10 @@ func (d *drain) end() {
 // Draining returns the descriptors of the connections that are read to their
 // end. They are not the caller's.
 func (s *Server) Draining() []int { return s.drains.open() }
+
+// Awaited tells whether the server has to answer for a moment before it is
+// trusted, because a connection to it was given up.
+func (s *Server) Awaited() bool { return s.drains.given() }
 
 // drained tells whether nothing is left that the server may still run.
 func (s *Server) drained() bool { return s.drains.empty() }
@@ -158,6 +173,12 @@ func (d *drains) empty() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(d.all) == 0
+}
+
+func (d *drains) given() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(d.all, func(one *drain) bool { return one.fd < 0 })
 }
 
 func (d *drains) late() bool {

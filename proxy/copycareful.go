@@ -92,6 +92,6 @@ func (c *keyCopy) verified(same bool) {
 
 // doubted ends a copy that may be wrong by now: it is made once more.
 func (c *keyCopy) doubted() {
-	c.w.doubtKey(c.Key, c.to, c.from, "a copy to it may have been overtaken")
+	c.w.doubtKey(c.Key, 0, c.to, c.from, "a copy to it may have been overtaken")
 	c.end(false)
 }

@@ -33,7 +33,6 @@
 //	secondlook.go the two copies of a key are compared
 //	presence.go   which proxy sees to the servers
 //	watch.go      what other proxies have noted is read
-//	tokens.go     cas tokens that both servers hold
 //	admin.go      magent explain, magent resync
 //	slowreader.go a client that asks for more than it reads
 //	turnaway.go   a client more than there may be

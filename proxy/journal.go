@@ -219,21 +219,22 @@ func (j *journal) latest() uint64 {
 	return j.counter
 }
 
-// forgetUntil takes out what another proxy has made good: all that only others
-// have noted, and what was entered up to a count. When the keys are not known
-// any more they count as made good if nothing was entered since.
-func (j *journal) forgetUntil(when uint64) {
+// forgetUntil takes out what another proxy has made good: of the keys that belong
+// to a record all that only others have noted, and what was entered up to a
+// count. When the keys are not known any more they count as made good if nothing
+// was entered since the count all.
+func (j *journal) forgetUntil(when, all uint64, belongs func(key string) bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.overflow {
-		if j.counter <= when {
+		if j.counter <= all {
 			j.overflow = false
 			j.count.Store(0)
 		}
 		return
 	}
 	for key, e := range j.keys {
-		if e.foreign || e.when <= when {
+		if (e.foreign || e.when <= when) && belongs(key) {
 			j.take(key)
 		}
 	}

@@ -113,12 +113,14 @@ func TestJournalIsAList(t *testing.T) {
 			},
 			"forgetUntil": func(t *rapid.T) {
 				when := rapid.Uint64Range(0, model.counter+1).Draw(t, "when")
-				j.forgetUntil(when)
+				all := rapid.Uint64Range(0, model.counter+1).Draw(t, "all")
+				belongs := rapid.SampledFrom([]string{"a", "gg", "hhh"}).Draw(t, "belongs")
+				j.forgetUntil(when, all, func(key string) bool { return key >= belongs })
 				if model.overflow {
-					model.overflow = model.counter > when
+					model.overflow = model.counter > all
 					return
 				}
-				model.entries = slices.DeleteFunc(model.entries, func(e plainEntry) bool { return e.foreign || e.when <= when })
+				model.entries = slices.DeleteFunc(model.entries, func(e plainEntry) bool { return (e.foreign || e.when <= when) && e.key >= belongs })
 			},
 			"forgetForeign": func(*rapid.T) {
 				j.forgetForeign()
@@ -194,6 +196,8 @@ func TestAKeyThatComesAgainStays(t *testing.T) {
 	}
 }
 
+func anyKey(string) bool { return true }
+
 // What another proxy has noted is told to others once this one misses it too:
 // the note of the other one may be taken back.
 //
@@ -213,17 +217,17 @@ func TestWhatOthersHaveNoted(t *testing.T) {
 	mark := j.latest()
 	j.add([]byte("late"), 0)
 	j.addNoted([]byte("late theirs"), 0)
-	j.forgetUntil(mark)
+	j.forgetUntil(mark, mark, anyKey)
 	if keys, _ := j.all(); !slices.Equal(keys, []string{"late"}) {
 		t.Errorf("left %q, want what this proxy has missed since", keys)
 	}
 	// The same when no key is known any more.
 	j.lose()
-	j.forgetUntil(j.latest() - 1)
+	j.forgetUntil(j.latest(), j.latest()-1, anyKey)
 	if !j.lost() {
 		t.Error("a loss that came later is forgotten")
 	}
-	j.forgetUntil(j.latest())
+	j.forgetUntil(j.latest(), j.latest(), anyKey)
 	if j.lost() || !j.empty() {
 		t.Error("a loss that was made good stays")
 	}

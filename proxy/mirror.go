@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"time"
+
 	"magent/backend"
 	"magent/proxy/protocol"
 )
@@ -149,7 +151,7 @@ func (w *worker) repair(r *request) {
 	key, primary, backup := append([]byte(nil), r.key()...), r.primary, r.backup
 	w.startCopy(key, r.hash, from, backup, true, nil, func(done bool) {
 		if !done {
-			w.doubtKey(key, backup, primary, "its copy could not be mended")
+			w.doubtKey(key, time.Now().UnixMilli(), backup, primary, "its copy could not be mended")
 		}
 	})
 }

@@ -49,7 +49,11 @@ func (w *worker) doubt(r *request, server int32, why string) {
 	if server == r.primary {
 		other = r.backup
 	}
-	w.doubtKey(r.key(), server, other, why)
+	at := int64(0)
+	if r.phase == mirroring { // the primary has it
+		at = time.Now().UnixMilli()
+	}
+	w.doubtKey(r.key(), at, server, other, why)
 }
 
 // uncertain ends a write of which nobody knows whether its primary has run it,
@@ -72,8 +76,9 @@ func (w *worker) uncertain(r *request) {
 // doubtKey notes that a server may hold something else than it should. It may
 // go on serving all the same: nobody is answered for the key before it has
 // been copied from its other server.
-func (w *worker) doubtKey(key []byte, server, other int32, why string) {
-	at := time.Now().UnixMilli()
+// at is the time at which the other one had what this one lacks, 0 if it may
+// lack it as well.
+func (w *worker) doubtKey(key []byte, at int64, server, other int32, why string) {
 	how := w.p.journals[server].add(key, at)
 	s := w.p.servers[server]
 	if !s.Miss() {

@@ -204,6 +204,11 @@ func (rc *recovery) judgeFor(server int32, now time.Time, present map[string]bea
 	}
 	rival := false
 	for _, at := range rc.twins[server] {
+		if !rc.p.servers[at].Serves() { // it tells nothing
+			for _, b := range present {
+				rival = rival || b.alive && b.active(now) && slices.Contains(b.out, s.Name())
+			}
+		}
 		for name, m := range rc.record(server, at).marked() {
 			b, there := present[name]
 			rival = rival || there && m != markIn && b.alive && b.active(now)

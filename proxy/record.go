@@ -13,20 +13,20 @@ import (
 	"magent/proxy/protocol"
 )
 
-// What another proxy has to know, or the next run of this one, stands on the
-// servers themselves, as two kinds of items:
+// What another proxy has to know of a server's keys, or the next run of this one,
+// stands on the servers themselves, as two kinds of items (others are in
+// presence.go, recovery.go and package backend):
 //
 //	__magent__:missed:<server>  on each of its twins: the keys that were
 //	                            written there and that the server has missed
 //	__magent__:life:<server>    on each of its twins: the life of the server
 //	                            that holds what it should
 //
-// A record of missed keys is a first line, "magent1 <generation> open", or
-// "lost" when the keys are too many, and then a line for each key: its name and
-// the time, by which it shows what came later when both servers of a key have
-// missed writes of it. All proxies
-// append to it. Who has made the server good replaces it by an empty one of
-// the next generation, unless somebody has appended meanwhile.
+// A record of missed keys is a first line, "magent1 <generation> open", and then
+// a line for each key: its name and the time, by which it shows what came later
+// when both servers of a key have missed writes of it. All proxies append to it.
+// Who has made the server good replaces it by an empty one of the next
+// generation, unless somebody has appended meanwhile.
 //
 // Between the keys stand marks, lines of a space, the name of a proxy, a space,
 // and what is so with that proxy from there on; see mark.
@@ -56,13 +56,9 @@ func parseMissedKey(line []byte) (k missedKey, ok bool) {
 }
 
 // recordText is a record of missed keys as it is stored.
-func recordText(generation uint64, lost bool, keys []missedKey) string {
-	state := "open"
-	if lost {
-		state, keys = "lost", nil
-	}
+func recordText(generation uint64, keys []missedKey) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %d %s\n", recordFormat, generation, state)
+	fmt.Fprintf(&b, "%s %d open\n", recordFormat, generation)
 	for _, key := range keys {
 		b.WriteString(key.text())
 	}
@@ -90,10 +86,31 @@ func markText(name string, m mark) string { return " " + name + " " + string(m) 
 // missedRecord is what was read of one.
 type missedRecord struct {
 	generation uint64
-	lost       bool
 	keys       []missedKey
 	uncertain  []string        // keys of which nobody knows whether the server got their writes
 	marks      map[string]mark // the last one of each proxy
+	losses     map[string]int  // how often each has said that it has missed more; "-" for what makes no sense
+}
+
+// lost tells whether more was missed than is known.
+func (m *missedRecord) lost() bool { return len(m.losses) > 0 }
+
+func (m *missedRecord) lose(name string) {
+	if m.losses == nil {
+		m.losses = map[string]int{}
+	}
+	m.losses[name]++
+}
+
+// lossesBut is how often others than a proxy have said that they missed more.
+func (m *missedRecord) lossesBut(name string) int {
+	n := 0
+	for who, times := range m.losses {
+		if who != name {
+			n += times
+		}
+	}
+	return n
 }
 
 // mark takes a mark's line.
@@ -101,8 +118,10 @@ func (m *missedRecord) mark(line []byte) {
 	name, said, ok := strings.Cut(string(line[1:]), " ")
 	key, uncertain := strings.CutPrefix(said, markUncertain)
 	switch {
-	case !ok, name == "", said == "", strings.Contains(said, " "), mark(said) == markLost:
-		m.lost = true
+	case !ok, name == "", said == "", strings.Contains(said, " "):
+		m.lose("-")
+	case mark(said) == markLost:
+		m.lose(name)
 	case uncertain:
 		m.uncertain = append(m.uncertain, key)
 	default:
@@ -116,12 +135,26 @@ func (m *missedRecord) mark(line []byte) {
 // text is the record with one mark of each proxy.
 func (m *missedRecord) text() string {
 	var b strings.Builder
-	b.WriteString(recordText(m.generation, m.lost || sizeOf(m.keys) > recordMost, m.keys))
+	uncertain := 0
+	for _, key := range m.uncertain {
+		uncertain += len(key)
+	}
+	if tooMany := sizeOf(m.keys)+uncertain > recordMost; tooMany || m.lost() {
+		b.WriteString(recordText(m.generation, nil))
+		for name, times := range m.losses {
+			b.WriteString(strings.Repeat(markText(name, markLost), times))
+		}
+		if !m.lost() {
+			b.WriteString(markText("-", markLost))
+		}
+	} else {
+		b.WriteString(recordText(m.generation, m.keys))
+		for _, key := range m.uncertain {
+			b.WriteString(markText("-", mark(markUncertain+key)))
+		}
+	}
 	for name, last := range m.marks {
 		b.WriteString(markText(name, last))
-	}
-	for _, key := range m.uncertain {
-		b.WriteString(markText("-", mark(markUncertain+key)))
 	}
 	return b.String()
 }
@@ -129,16 +162,19 @@ func (m *missedRecord) text() string {
 // parseRecord reads a record. One that makes no sense counts as lost: then the
 // server is flushed.
 func parseRecord(text []byte) missedRecord {
+	var rec missedRecord
 	first, rest, _ := bytes.Cut(text, []byte("\n"))
 	words := strings.Fields(string(first))
-	if len(words) != 3 || words[0] != recordFormat {
-		return missedRecord{lost: true}
+	if len(words) != 3 || words[0] != recordFormat || words[2] != "open" {
+		rec.lose("-")
+		return rec
 	}
 	generation, err := strconv.ParseUint(words[1], 10, 63)
 	if err != nil {
-		return missedRecord{lost: true}
+		rec.lose("-")
+		return rec
 	}
-	rec := missedRecord{generation: generation, lost: words[2] != "open"}
+	rec.generation = generation
 	for len(rest) > 0 {
 		var line []byte
 		line, rest, _ = bytes.Cut(rest, []byte("\n"))
@@ -147,13 +183,15 @@ func parseRecord(text []byte) missedRecord {
 		case line[0] == ' ':
 			rec.mark(line)
 		default:
-			key, ok := parseMissedKey(line)
-			rec.keys = append(rec.keys, key)
-			rec.lost = rec.lost || !ok
+			if key, ok := parseMissedKey(line); ok {
+				rec.keys = append(rec.keys, key)
+			} else {
+				rec.lose("-")
+			}
 		}
 	}
-	if rec.lost {
-		rec.keys = nil
+	if rec.lost() {
+		rec.keys, rec.uncertain = nil, nil
 	}
 	return rec
 }
@@ -162,12 +200,13 @@ func parseRecord(text []byte) missedRecord {
 // twins.
 type record struct {
 	generation atomic.Uint64
-	size       atomic.Int64 // bytes of keys that were noted
-	kept       atomic.Bool  // something that this proxy has noted stands in it
+	size       atomic.Int64  // bytes of keys that were noted
+	renewed    atomic.Uint64 // how far the journal was known to be noted when the generation began
+	kept       atomic.Bool   // something that this proxy has noted stands in it
 
 	mu     sync.Mutex
 	mine   map[string]int  // keys that this proxy has noted, and how often
-	lost   bool            // this proxy has noted that there are too many
+	losses int             // what others have said of keys that are not known, and is in the journal
 	merged uint64          // cas token of the record whose keys are in the journal
 	marks  map[string]mark // of other proxies
 	again  bool            // what this proxy has noted has to be noted once more
@@ -224,7 +263,7 @@ func (r *record) renew(generation uint64) {
 	r.generation.Store(generation)
 	r.size.Store(0)
 	r.kept.Store(false)
-	r.mine, r.lost, r.merged, r.again = nil, false, 0, true
+	r.mine, r.losses, r.merged, r.again = nil, 0, 0, true
 }
 
 func (r *record) noteMine(key string) {
@@ -236,10 +275,14 @@ func (r *record) noteMine(key string) {
 	r.mine[key]++
 }
 
-func (r *record) noteLost() {
+// newLosses tells whether others have said more often that keys are not known,
+// and takes that as known.
+func (r *record) newLosses(n int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lost = true
+	news := n > r.losses
+	r.losses = n
+	return news
 }
 
 // mineTimes is how often this proxy has noted a key.
@@ -250,10 +293,10 @@ func (r *record) mineTimes(key string) int {
 }
 
 // allMine tells whether nobody else has noted anything.
-func (r *record) allMine(held missedRecord) bool {
+func (r *record) allMine(held missedRecord, name string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if held.lost && !r.lost {
+	if held.lossesBut(name) > 0 {
 		return false
 	}
 	for _, key := range held.keys {
@@ -276,15 +319,11 @@ func (r *record) setMerged(token uint64) {
 	r.merged = token
 }
 
-func (r *record) lostIsMine() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.lost
-}
-
 // markOf is what this proxy has to say of itself in the record of a server.
 func (rc *recovery) markOf(server int32) mark {
 	switch s := rc.p.servers[server]; {
+	case rc.care[server].flush.Load():
+		return markFlush
 	case s.Serves():
 		return markIn
 	case s.Late():
@@ -360,7 +399,7 @@ func (w *worker) append(server int32, twin *backend.Conn, own *notes, line strin
 	name := recordKey(w.p.servers[server].Name())
 	if !own.begun {
 		own.begun = true
-		w.tell(twin, protocol.OpAdd, name, recordText(own.generation, false, nil), nil)
+		w.tell(twin, protocol.OpAdd, name, recordText(own.generation, nil), nil)
 	}
 	rec := w.p.recovery.record(server, int32(twin.Server.Index))
 	w.tell(twin, protocol.OpAppend, name, line, func(stored bool) {
@@ -370,7 +409,7 @@ func (w *worker) append(server int32, twin *backend.Conn, own *notes, line strin
 		case rec.kept.Load():
 			w.noteLoss(server, twin) // the record is gone: evicted, or flushed
 		default: // nothing of this proxy was in it
-			w.tell(twin, protocol.OpAdd, name, recordText(own.generation, false, nil), nil)
+			w.tell(twin, protocol.OpAdd, name, recordText(own.generation, nil), nil)
 			w.tell(twin, protocol.OpAppend, name, line, func(stored bool) {
 				if !stored {
 					w.noteLoss(server, twin)
@@ -386,9 +425,8 @@ func (w *worker) noteLoss(server int32, twin *backend.Conn) {
 	rec := w.p.recovery.record(server, int32(twin.Server.Index))
 	own := &w.notes[w.p.pair(server, int32(twin.Server.Index))]
 	own.lost = true
-	rec.noteLost()
 	name := recordKey(w.p.servers[server].Name())
-	w.tell(twin, protocol.OpAdd, name, recordText(rec.generation.Load(), true, nil), nil)
+	w.tell(twin, protocol.OpAdd, name, recordText(rec.generation.Load(), nil), nil)
 	marks := markText(w.p.recovery.presence.name, markLost)
 	if m := w.p.recovery.markOf(server); m != markIn {
 		marks += markText(w.p.recovery.presence.name, m)

@@ -26,8 +26,8 @@ func TestParseRecord(t *testing.T) {
 		{"magent1 7 open\nmagent1 0\n", 7, false, "[{magent1 0}]"},
 		{"magent1 7 open\nlost 5\n", 7, false, "[{lost 5}]"},
 		{"magent1 9223372036854775807 open\n", 1<<63 - 1, false, "[]"},
-		{"magent1 7 lost\n", 7, true, "[]"},
-		{"magent1 7 lost\na 1\nb 1\n", 7, true, "[]"}, // another proxy has appended since
+		{"magent1 7 lost\n", 0, true, "[]"},
+		{"magent1 7 lost\na 1\nb 1\n", 0, true, "[]"},
 		{"magent1 7 open\na 1\n X out\nb 1\n", 7, false, "[{a 1} {b 1}]"},
 		{"magent1 7 open\na 1\n X lost\nb 1\n", 7, true, "[]"},
 		{"magent1 7 open\na 1\n X\n", 7, true, "[]"},
@@ -38,7 +38,7 @@ func TestParseRecord(t *testing.T) {
 		{"a 1\nb 1\n", 0, true, "[]"},
 		{"a 1\n", 0, true, "[]"}, // appended to nothing
 		{"magent1 7\na 1\n", 0, true, "[]"},
-		{"magent1 7 closed\na 1\n", 7, true, "[]"},
+		{"magent1 7 closed\na 1\n", 0, true, "[]"},
 		{"magent1 7 open open\na 1\n", 0, true, "[]"},
 		{"magent1 7 open\na\n", 7, true, "[]"},
 		{"magent1 7 open\na 1 2\n", 7, true, "[]"},
@@ -52,8 +52,8 @@ func TestParseRecord(t *testing.T) {
 		{"magent1 99999999999999999999999 lost\n", 0, true, "[]"},
 	} {
 		got := parseRecord([]byte(c.text))
-		if got.generation != c.generation || got.lost != c.lost || fmt.Sprint(got.keys) != c.keys {
-			t.Errorf("%q: generation %d, lost %v, keys %v; want %d, %v, %s", c.text, got.generation, got.lost, got.keys, c.generation, c.lost, c.keys)
+		if got.generation != c.generation || got.lost() != c.lost || fmt.Sprint(got.keys) != c.keys {
+			t.Errorf("%q: generation %d, lost %v, keys %v; want %d, %v, %s", c.text, got.generation, got.lost(), got.keys, c.generation, c.lost, c.keys)
 		}
 	}
 }
@@ -64,7 +64,7 @@ func TestParseRecord(t *testing.T) {
 // promise: C6
 func TestMarksOfARecord(t *testing.T) {
 	rec := parseRecord([]byte("magent1 7 open\n X out\nk 1\n Y late\n X late\n X ?k\n Y in\n X ?\xffx\n"))
-	if fmt.Sprint(rec.marks) != "map[X:late Y:in]" || fmt.Sprintf("%q", rec.uncertain) != `["k" "\xffx"]` || rec.lost || len(rec.keys) != 1 {
+	if fmt.Sprint(rec.marks) != "map[X:late Y:in]" || fmt.Sprintf("%q", rec.uncertain) != `["k" "\xffx"]` || rec.lost() || len(rec.keys) != 1 {
 		t.Errorf("read %+v", rec)
 	}
 	if again := parseRecord([]byte(rec.text())); !reflect.DeepEqual(again, rec) {
@@ -72,7 +72,7 @@ func TestMarksOfARecord(t *testing.T) {
 	}
 	// A loss leaves the marks.
 	rec = parseRecord([]byte("magent1 7 open\n X late\n X lost\nk 1\n"))
-	if fmt.Sprint(rec.marks) != "map[X:late]" || !rec.lost {
+	if fmt.Sprint(rec.marks) != "map[X:late]" || !rec.lost() || rec.lossesBut("X") != 0 || rec.lossesBut("Y") != 1 {
 		t.Errorf("read %+v", rec)
 	}
 }
@@ -90,7 +90,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add([]byte("\n\n"), strings.Repeat("k", 250))
 	f.Fuzz(func(t *testing.T, text []byte, key string) {
 		first := parseRecord(text)
-		if first.lost && len(first.keys) > 0 {
+		if first.lost() && len(first.keys) > 0 {
 			t.Fatalf("%q: all keys are lost, and yet there are %v", text, first.keys)
 		}
 		if first.generation >= 1<<63 {
@@ -113,25 +113,36 @@ func FuzzRecord(f *testing.F) {
 			key = "key"
 		}
 		appended := parseRecord([]byte(written + missedKey{key, 5}.text()))
-		if appended.lost != first.lost || !first.lost && (len(appended.keys) != len(first.keys)+1 || appended.keys[len(first.keys)] != (missedKey{key, 5})) {
+		if appended.lost() != first.lost() || !first.lost() && (len(appended.keys) != len(first.keys)+1 || appended.keys[len(first.keys)] != (missedKey{key, 5})) {
 			t.Fatalf("%q with %q appended: %+v", written, key, appended)
 		}
 		// The next generation is read as well.
 		if first.generation == 1<<63-1 {
 			return // the last there is
 		}
-		if next := parseRecord([]byte(recordText(first.generation+1, false, nil))); next.lost || next.generation != first.generation+1 {
+		if next := parseRecord([]byte(recordText(first.generation+1, nil))); next.lost() || next.generation != first.generation+1 {
 			t.Fatalf("%q: the next generation is read as %+v", text, next)
 		}
 	})
 }
 
-// A record of too many keys has none: it must fit into an item.
+// A record of too many keys is written without them: it must fit into an item.
 //
 // promise: R2
-func TestALostRecordIsShort(t *testing.T) {
-	if text := recordText(7, true, []missedKey{{"a", 1}, {"b", 2}}); text != "magent1 7 lost\n" {
-		t.Errorf("record %q", text)
+func TestARecordOfTooManyKeysIsShort(t *testing.T) {
+	rec := missedRecord{generation: 7, marks: map[string]mark{"X": markLate}}
+	for i := range recordMost / 5 {
+		rec.keys = append(rec.keys, missedKey{fmt.Sprint("key", i), 1})
+	}
+	if text := rec.text(); text != "magent1 7 open\n - lost\n X late\n" {
+		t.Errorf("record %.80q", text)
+	}
+	rec.keys = nil
+	for i := range recordMost / 5 {
+		rec.uncertain = append(rec.uncertain, fmt.Sprint("key", i))
+	}
+	if text := rec.text(); text != "magent1 7 open\n - lost\n X late\n" {
+		t.Errorf("record %.80q", text)
 	}
 }
 
@@ -140,29 +151,35 @@ func TestALostRecordIsShort(t *testing.T) {
 // promise: C6, C7
 func TestFactOfALife(t *testing.T) {
 	life := backend.Life{PID: 123, Start: 1700000000}
+	rc := &recovery{presence: presence{name: "A"}}
 	for _, whole := range []bool{true, false} {
-		got, gotWhole, teller, ok := parseLifeText(lifeText(life, whole, "A"))
-		if got != life || gotWhole != whole || teller != "A" || !ok {
-			t.Errorf("%q: %v, whole %v, %v", lifeText(life, whole, "A"), got, gotWhole, ok)
+		text := rc.lifeText(life, whole)
+		got, gotWhole, statement, ok := parseLifeText(text)
+		if got != life || gotWhole != whole || !rc.isOwn(statement) || !ok {
+			t.Errorf("%q: %v, whole %v, %v", text, got, gotWhole, ok)
+		}
+		if again := rc.lifeText(life, whole); again == text {
+			t.Errorf("%q is said twice: nobody could tell", text)
 		}
 	}
 	for text, want := range map[string]fact{
-		"123-1700000000 whole A":   {known: true, whole: true, life: life, teller: "A"},
-		"123-1700000000 lacking B": {known: true, life: life, teller: "B"},
-		"123-1700000000 half A":    {known: true, life: life, teller: "A"},
-		"123-1700000000":           {},
-		"123-1700000000 whole A B": {},
-		"":                         {},
-		"whole":                    {},
-		"123 whole":                {},
-		"x-1 whole":                {},
-		"1-x whole":                {},
+		"123-1700000000 whole A 7":   {known: true, whole: true, life: life, statement: "A 7"},
+		"123-1700000000 lacking B 8": {known: true, life: life, statement: "B 8"},
+		"123-1700000000 half A 9":    {known: true, life: life, statement: "A 9"},
+		"123-1700000000":             {},
+		"123-1700000000 whole A":     {},
+		"123-1700000000 whole A B 7": {},
+		"":                           {},
+		"whole":                      {},
+		"123 whole":                  {},
+		"x-1 whole":                  {},
+		"1-x whole":                  {},
 	} {
 		got := factOf("cache:1", map[string]backend.Stored{
 			"__magent__:life:cache:1": {Value: []byte(text)},
 			"__magent__:life:cache:2": {Value: []byte("9-9 whole")},
 		})
-		if got.known != want.known || got.known && (got.life != want.life || got.whole != want.whole) || got.noted {
+		if got.known != want.known || got.known && (got.life != want.life || got.whole != want.whole || got.statement != want.statement) || got.noted {
 			t.Errorf("%q: %+v, want %+v", text, got, want)
 		}
 	}
@@ -171,7 +188,7 @@ func TestFactOfALife(t *testing.T) {
 		"__magent__:missed:cache:1": {Value: []byte("magent1 3 open\na 1\n"), CAS: 42},
 		"__magent__:missed:cache:2": {Value: []byte("magent1 9 lost\n"), CAS: 43},
 	})
-	if !f.noted || f.token != 42 || f.record.generation != 3 || f.record.lost || len(f.record.keys) != 1 || f.known {
+	if !f.noted || f.token != 42 || f.record.generation != 3 || f.record.lost() || len(f.record.keys) != 1 || f.known {
 		t.Errorf("fact %+v", f)
 	}
 	if f := factOf("cache:3", nil); f.noted || f.known {
@@ -186,7 +203,9 @@ func TestFactOfALife(t *testing.T) {
 func TestWhoseRecord(t *testing.T) {
 	var r record
 	of := func(lost bool, keys ...string) (m missedRecord) {
-		m.lost = lost
+		if lost {
+			m.lose("other")
+		}
 		for _, key := range keys {
 			m.keys = append(m.keys, missedKey{key, 1})
 		}
@@ -199,21 +218,31 @@ func TestWhoseRecord(t *testing.T) {
 		held missedRecord
 		mine bool
 	}{{of(false), true}, {of(false, "a"), true}, {of(false, "b", "a", "a"), true}, {of(false, "a", "c"), false}, {of(true), false}} {
-		if got := r.allMine(c.held); got != c.mine {
+		if got := r.allMine(c.held, "me"); got != c.mine {
 			t.Errorf("%+v: all mine %v, want %v", c.held, got, c.mine)
 		}
 	}
-	if r.lostIsMine() || r.mineTimes("a") == 0 || r.mineTimes("c") > 0 || r.mergedToken() != 42 {
+	if r.mineTimes("a") == 0 || r.mineTimes("c") > 0 || r.mergedToken() != 42 {
 		t.Error("what is this proxy's own is not known")
 	}
-	r.noteLost()
-	if !r.lostIsMine() || !r.allMine(of(true)) {
+	own := missedRecord{}
+	own.lose("me")
+	if !r.allMine(own, "me") {
 		t.Error("the loss that this proxy has noted is not its own")
+	}
+	// A loss is news once, whatever else is said.
+	for i, c := range []struct {
+		n    int
+		news bool
+	}{{0, false}, {1, true}, {1, false}, {3, true}, {3, false}} {
+		if got := r.newLosses(c.n); got != c.news {
+			t.Errorf("look %d: %d losses are news: %v, want %v", i, c.n, got, c.news)
+		}
 	}
 	// A new generation begins with nothing.
 	r.size.Store(99)
 	r.renew(8)
-	if r.generation.Load() != 8 || r.size.Load() != 0 || r.mineTimes("a") > 0 || r.lostIsMine() || r.mergedToken() != 0 {
+	if r.generation.Load() != 8 || r.size.Load() != 0 || r.mineTimes("a") > 0 || !r.newLosses(1) || r.mergedToken() != 0 {
 		t.Error("something of the last generation is left")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,9 +31,9 @@ type recovery struct {
 	needed  []atomic.Bool // a server was found to lack keys that this one may hold
 	unasked []atomic.Bool // whether a server came up before it was known what each other holds
 	resyncs []resync
-	told    []atomic.Pointer[string] // who was believed last that the server lacks keys
-	cleared []atomic.Bool            // the server held nothing, or was flushed, when it came back
-	listing []sync.Mutex             // of a server's keys
+	told    []told        // what each server has told last of each other's keys
+	cleared []atomic.Bool // the server held nothing, or was flushed, when it came back
+	listing []sync.Mutex  // of a server's keys
 	wakers  []chan struct{}
 
 	presence presence
@@ -46,6 +47,37 @@ type recovery struct {
 	forgetting sync.Mutex   // held while notes are forgotten
 
 	flushAt atomic.Int64 // Unix seconds of a flush_all that is still to come, 0 for none
+}
+
+// told is what a server has told of the keys of another: the statement of some
+// proxy.
+type told struct {
+	mu    sync.Mutex
+	last  string // read last
+	stale string // what was read last before this proxy found the other server to lack keys anew
+}
+
+// news tells whether a statement is another one than was read before, and takes
+// it as read.
+func (t *told) news(statement string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	news := t.last != statement
+	t.last = statement
+	return news
+}
+
+// outdate has no statement believed that was made so far.
+func (t *told) outdate() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stale = t.last
+}
+
+func (t *told) isStale(statement string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stale == statement
 }
 
 // care is what was decided last on who sees to a server.
@@ -83,6 +115,14 @@ func (rc *recovery) takeUnclear(server int32) []string {
 	return keys
 }
 
+// allUnclear returns all of them, for the next program.
+func (rc *recovery) allUnclear(server int32) []string {
+	c := &rc.care[server]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.unclear)
+}
+
 // madeGood takes a key out of a server's journal, unless a write of another
 // proxy may still undo that.
 func (rc *recovery) madeGood(server int32, key []byte, when uint64) {
@@ -95,7 +135,7 @@ func newRecovery(p *Proxy) *recovery {
 	n := len(p.servers)
 	rc := &recovery{
 		p: p, presence: presence{name: rand.Text(), beats: map[beatPlace]beat{}}, twins: make([][]int32, n), records: make([]record, n*n),
-		lacking: make([]atomic.Bool, n), needed: make([]atomic.Bool, n), resyncs: make([]resync, n), unasked: make([]atomic.Bool, n*n), listing: make([]sync.Mutex, n), cleared: make([]atomic.Bool, n), told: make([]atomic.Pointer[string], n), wakers: make([]chan struct{}, n), care: make([]care, n),
+		lacking: make([]atomic.Bool, n), needed: make([]atomic.Bool, n), resyncs: make([]resync, n), unasked: make([]atomic.Bool, n*n), listing: make([]sync.Mutex, n), cleared: make([]atomic.Bool, n), told: make([]told, n*n), wakers: make([]chan struct{}, n), care: make([]care, n),
 	}
 	rc.idle.Store(true) // until it is known who else is there
 	for i := range n {
@@ -300,7 +340,7 @@ func (rc *recovery) claimFlush(ctx context.Context, server, at int32) (bool, err
 	held, noted := found[key]
 	claim := markText(rc.presence.name, markFlush)
 	if !noted {
-		return c.Store("add", key, recordText(rc.record(server, at).generation.Load(), true, nil)+claim)
+		return c.Store("add", key, recordText(rc.record(server, at).generation.Load(), nil)+claim)
 	}
 	rec := parseRecord(held.Value)
 	present := rc.presence.present(time.Now())
@@ -353,6 +393,9 @@ func (rc *recovery) tellLacking(s *backend.Server) {
 	if !ok {
 		return
 	}
+	for _, at := range rc.twins[s.Index] {
+		rc.told[rc.p.pair(int32(s.Index), at)].outdate()
+	}
 	if c, err := rc.p.dial(context.Background(), int32(s.Index)); err == nil {
 		_, _ = c.Store("set", backend.LackingKey, life.String())
 		c.Close()
@@ -365,7 +408,7 @@ func (rc *recovery) tellLacking(s *backend.Server) {
 		if err != nil {
 			continue
 		}
-		_, _ = c.Store("set", lifeOfKey(s.Name()), lifeText(life, false, rc.presence.name))
+		_, _ = c.Store("set", lifeOfKey(s.Name()), rc.lifeText(life, false))
 		c.Close()
 	}
 }
@@ -502,7 +545,7 @@ func (rc *recovery) readAllFacts() {
 				if rc.merge(int32(server), at, f, true) && !s.Miss() {
 					s.Doubt("another proxy has made writes without it")
 				}
-				rc.believe(int32(server), f)
+				rc.believe(int32(server), at, f)
 			})
 		}
 	}
@@ -530,6 +573,7 @@ func (p *Proxy) Resync() error {
 			p.recovery.setLacks(int32(i), true)
 			p.recovery.resyncs[i].again()
 			p.servers[i].Doubt("a resync was asked for")
+			p.wg.Go(func() { p.recovery.tellLacking(p.servers[i]) }) // another proxy may have to do it
 		}
 	}
 	p.recovery.wake()

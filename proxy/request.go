@@ -54,6 +54,7 @@ type request struct {
 	onTwin  bool // runs on the backup because the primary is out
 	moved   bool // a read that another loop runs
 	leased  bool
+	routed  bool // counted among the writes that run on the backup although the primary serves
 	sent    bool // counted among the writes in flight
 	failed  bool // the answer is an error of ours
 	lacking bool // its server may lack the key although the other one holds it

@@ -147,6 +147,9 @@ func (w *worker) runWrite(r *request) {
 				return
 			}
 			r.onTwin = false
+			if r.routed {
+				w.leftTwin(r)
+			}
 			if !w.prepare(r, state, r.primary, r.backup) {
 				w.send(p, r)
 			}
@@ -255,6 +258,9 @@ func (w *worker) unreachable(r *request) {
 
 // settle ends the servers' part in a request.
 func (w *worker) settle(r *request) {
+	if r.routed {
+		w.leftTwin(r)
+	}
 	if r.leased {
 		r.leased = false
 		w.p.leases.give(r.stripe)

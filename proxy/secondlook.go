@@ -128,7 +128,7 @@ func (k *compareKey) Run() {
 	key := []byte(k.look.key)
 	hash := w.p.leases.hash(key)
 	primary, backup := w.p.pools.find(key)
-	if backup < 0 {
+	if backup < 0 || !w.p.servers[primary].HasMeta() || !w.p.servers[backup].HasMeta() {
 		return
 	}
 	stripe := stripeOf(hash)

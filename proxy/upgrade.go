@@ -25,6 +25,9 @@ type handedState struct {
 // handedServer is what is known of one server.
 type handedServer struct {
 	Missed  []string // keys that it has missed
+	Times   []int64  // of each; see entry.at
+	Unclear []string // see care.unclear
+	Waited  bool     // see backend.Server.Awaited
 	Lost    bool     // it has missed more than is known
 	Lacking bool     // it lacks keys that its twins hold
 	Life    string   // that it was known in, "" for none
@@ -67,6 +70,11 @@ func (p *Proxy) Freeze() (state []byte, fds []int, err error) {
 	for i, s := range p.servers {
 		known := handedServer{Lacking: p.recovery.lacks(int32(i))}
 		known.Missed, known.Lost = p.journals[i].all()
+		for _, key := range known.Missed {
+			at, _ := p.journals[i].missedAt([]byte(key))
+			known.Times = append(known.Times, at)
+		}
+		known.Unclear, known.Waited = p.recovery.allUnclear(int32(i)), s.Awaited()
 		if state, _ := s.Load(); state == backend.Dirty && len(known.Missed) == 0 {
 			known.Lost = true
 		}
@@ -155,6 +163,9 @@ func (p *Proxy) Adopt(state []byte) error {
 			for _, fd := range h.Draining[s.Name()] {
 				backend.AdoptDrain(s, p.workers[0].loop, fd)
 			}
+			if h.Servers[s.Name()].Waited {
+				backend.AdoptWait(s, p.workers[0].loop)
+			}
 		}
 		for _, w := range p.workers {
 			w.frozen = true // until the servers have been probed
@@ -184,8 +195,11 @@ func (p *Proxy) adoptServer(server int32, known handedServer) {
 	if known.Lost {
 		p.journals[server].lose()
 	}
-	for _, key := range known.Missed {
-		p.journals[server].add([]byte(key), 0)
+	for i, key := range known.Missed {
+		p.journals[server].add([]byte(key), known.Times[i])
+	}
+	for _, key := range known.Unclear {
+		p.recovery.unclear(server, []byte(key))
 	}
 	if known.Lost || len(known.Missed) > 0 {
 		s.Miss()

@@ -23,7 +23,9 @@ func (w *worker) prepare(r *request, state backend.State, at, other int32) (done
 	}
 	when, missed := w.p.journals[at].find(r.key())
 	if missed && at == r.primary && w.p.recovery.late(at) && w.canAsk(r, other) {
-		return w.runOnTwin(r)
+		if done, ok := w.runOnTwin(r); ok {
+			return done
+		}
 	}
 	if missed && !r.cured {
 		if r.op == protocol.OpSet {
@@ -56,26 +58,45 @@ func (w *worker) canAsk(r *request, other int32) bool {
 
 // runOnTwin runs a request on the backup although the primary serves: what
 // another proxy has sent to the primary may still be run there, and what is
-// copied to it may be overwritten.
-func (w *worker) runOnTwin(r *request) (done bool) {
+// copied to it may be overwritten. ok is false when writes are under way at the
+// primary, which the request must not overtake.
+func (w *worker) runOnTwin(r *request) (done, ok bool) {
+	r.stripe = stripeOf(r.hash)
+	if holder := w.p.leases.holder(r.stripe); holder >= 0 && holder != w.index {
+		w.handOver(r)
+		return true, true
+	}
+	own := 0
+	if r.leased {
+		own = 1
+	}
+	if w.p.leases.count(r.stripe)-w.idle[r.stripe]-own > w.onTwins[r.stripe] {
+		return false, false
+	}
 	b := w.conns[r.backup]
 	if r.Write {
+		w.onTwins[r.stripe]++
+		r.routed = true
 		at := time.Now().UnixMilli()
 		how := w.p.journals[r.primary].add(r.key(), at)
+		w.p.servers[r.primary].Doubt("a key was written without it")
 		w.note(r.key(), at, r.primary, how, b)
 		r.at, r.onTwin = r.backup, true
 		w.stats.failovers++
 		w.send(b, r)
-		return true
-	}
-	r.stripe = stripeOf(r.hash)
-	if holder := w.p.leases.holder(r.stripe); holder >= 0 && holder != w.index {
-		w.handOver(r)
-		return true
+		return true, true
 	}
 	r.at = r.backup
 	w.ask(b, r)
-	return true
+	return true, true
+}
+
+// leftTwin counts a write out that runOnTwin has begun.
+func (w *worker) leftTwin(r *request) {
+	r.routed = false
+	if w.onTwins[r.stripe]--; w.onTwins[r.stripe] == 0 {
+		delete(w.onTwins, r.stripe)
+	}
 }
 
 // afterReads tells whether a write has to wait until its client has the

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"strconv"
 	"strings"
@@ -14,10 +15,11 @@ import (
 
 // fact is what one server tells of another, for proxies to come.
 type fact struct {
-	known  bool // a life is told
-	life   backend.Life
-	whole  bool   // the server held what it should
-	teller string // the proxy that says so
+	known     bool // a life is told
+	life      backend.Life
+	whole     bool   // the server held what it should
+	statement string // who says so, and when: another one each time
+	lifeToken uint64
 
 	noted  bool // there is a record of missed keys
 	record missedRecord
@@ -27,28 +29,30 @@ type fact struct {
 	empty bool // the teller itself holds no client's item
 }
 
-func lifeText(life backend.Life, whole bool, teller string) string {
+// lifeText is what this proxy says of a server, as it is stored.
+func (rc *recovery) lifeText(life backend.Life, whole bool) string {
 	state := "lacking"
 	if whole {
 		state = "whole"
 	}
-	return life.String() + " " + state + " " + teller
+	return fmt.Sprintf("%s %s %s %d", life, state, rc.presence.name, time.Now().UnixNano())
 }
 
-func parseLifeText(text string) (life backend.Life, whole bool, teller string, ok bool) {
+func parseLifeText(text string) (life backend.Life, whole bool, statement string, ok bool) {
 	words := strings.Fields(text)
-	if len(words) != 3 {
+	if len(words) != 4 {
 		return life, false, "", false
 	}
 	life, ok = backend.ParseLife(words[0])
-	return life, words[1] == "whole", words[2], ok
+	return life, words[1] == "whole", words[2] + " " + words[3], ok
 }
 
 // factOf makes a fact of what was read.
 func factOf(server string, found map[string]backend.Stored) fact {
 	var f fact
 	if v, ok := found[lifeOfKey(server)]; ok {
-		f.life, f.whole, f.teller, f.known = parseLifeText(string(v.Value))
+		f.life, f.whole, f.statement, f.known = parseLifeText(string(v.Value))
+		f.lifeToken = v.CAS
 	}
 	if v, ok := found[recordKey(server)]; ok {
 		f.noted, f.token, f.size = true, v.CAS, len(v.Value)
@@ -104,16 +108,14 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 		// Another proxy has made good what was noted before. What may not have
 		// been noted yet when it did is kept.
 		rec.renew(f.record.generation)
-		if len(rc.twins[server]) == 1 {
-			j.forgetUntil(rec.notedUntil())
-		}
+		rc.forgetRenewed(server, at)
 		j.noteAgain()
 	}
-	if f.record.lost && !rec.lostIsMine() {
-		if anew || rec.mergedToken() != f.token {
-			j.loseNoted()
-			news = true
-		}
+	// Who has said so once says it no more, whatever it misses.
+	losses := f.record.lossesBut(rc.presence.name)
+	if rec.newLosses(losses) || losses > 0 && anew && rc.rival(server) {
+		j.loseNoted()
+		news = true
 	}
 	times := map[string]int{}
 	for _, key := range f.record.keys {
@@ -146,12 +148,30 @@ func (rc *recovery) enterNoted(server, at int32, key missedKey) bool {
 	return true
 }
 
+// forgetRenewed takes out of a server's journal what another proxy has made good
+// that has begun a new generation of a record. Keys that are not known any more
+// count as made good when all records are new.
+func (rc *recovery) forgetRenewed(server, at int32) {
+	rec := rc.record(server, at)
+	rec.renewed.Store(rec.notedUntil())
+	all := rec.renewed.Load()
+	for _, twin := range rc.twins[server] {
+		if rc.p.servers[twin].Serves() {
+			all = min(all, rc.record(server, twin).renewed.Load())
+		}
+	}
+	rc.p.journals[server].forgetUntil(rec.renewed.Load(), all, func(key string) bool {
+		primary, backup := rc.p.pools.find([]byte(key))
+		return primary == at || backup == at
+	})
+}
+
 // compareUncertain has keys compared of which another proxy does not know
 // whether a server got their writes. If the server is out here as well, its twin
 // decides.
 func (rc *recovery) compareUncertain(server int32, keys []string) {
 	for _, key := range keys {
-		if rc.p.servers[server].Miss() {
+		if rc.p.servers[server].Miss() || !rc.p.servers[server].HasMeta() {
 			rc.p.journals[server].addNoted([]byte(key), 0)
 			continue
 		}
@@ -182,6 +202,9 @@ func (w *watcher) look(ctx context.Context) {
 	s := rc.p.servers[w.at]
 	if len(rc.twins[w.at]) == 0 || !s.Serves() {
 		w.close()
+		for _, server := range rc.twins[w.at] {
+			rc.record(server, w.at).setMarked(nil) // what it told last may not be so any more
+		}
 		return
 	}
 	if w.client == nil {
@@ -298,10 +321,10 @@ func (w *watcher) keep(server int32, f fact) error {
 	rec := rc.record(server, w.at)
 	defer func() { rec.setLooked(j.latest()) }()
 	rec.setMarked(rc.marksOfOthers(f))
+	rc.judge()
 	if err := w.keepLifeOf(server, f); err != nil {
 		return err
 	}
-	rc.judge()
 	if done, err := w.keepMarks(server, f); done || err != nil {
 		return err
 	}
@@ -313,7 +336,7 @@ func (w *watcher) keep(server int32, f fact) error {
 			_, err := w.keepNoted(server, f)
 			return err
 		}
-		if f.noted && !f.record.lost {
+		if f.noted && !f.record.lost() {
 			rc.forgetReplayed(server, w.at, f.record)
 		}
 	}
@@ -342,18 +365,27 @@ func (w *watcher) keepMarks(server int32, f fact) (done bool, err error) {
 	if last, marked := f.record.marks[rc.presence.name]; marked && last != m || !marked && m == markLate {
 		text = markText(rc.presence.name, m)
 	}
-	for _, key := range rc.takeUnclear(server) {
+	unclear := rc.takeUnclear(server)
+	for _, key := range unclear {
 		text += markText(rc.presence.name, mark(markUncertain+key))
 	}
+	stored := false
+	defer func() {
+		if !stored {
+			for _, key := range unclear {
+				rc.unclear(server, []byte(key))
+			}
+		}
+	}()
 	switch {
 	case text == "" && f.size <= 2*recordMost:
 		return false, nil
 	case !f.noted:
-		_, err = w.client.Store("add", name, recordText(rc.record(server, w.at).generation.Load(), false, nil)+text)
+		stored, err = w.client.Store("add", name, recordText(rc.record(server, w.at).generation.Load(), nil)+text)
 	case f.size <= 2*recordMost:
-		_, err = w.client.Store("append", name, text)
+		stored, err = w.client.Store("append", name, text)
 	default: // the marks are too many: the last ones do
-		_, err = w.client.Swap(name, f.record.text()+text, f.token)
+		stored, err = w.client.Swap(name, f.record.text()+text, f.token)
 	}
 	return true, err
 }
@@ -366,32 +398,24 @@ func (w *watcher) keepNoted(server int32, f fact) (done bool, err error) {
 	rec := rc.record(server, w.at)
 	name := recordKey(rc.p.servers[server].Name())
 	again := rec.takeAgain()
-	if !f.noted {
-		if j.empty() {
-			return true, nil
-		}
-		keys, lost := j.missed(false) // it was evicted, or flushed
-		_, err := w.client.Store("add", name, recordText(rec.generation.Load(), lost || sizeOf(keys) > recordMost, keys))
-		return true, err
+	keys, lost := j.missed(f.noted) // it was evicted, or flushed, if there is none
+	if f.noted && !again || len(keys) == 0 && !lost || lost && j.latest() <= rec.renewed.Load() {
+		return !f.noted, nil
 	}
-	if !again {
-		return false, nil
-	}
-	keys, lost := j.missed(true)
-	text := markText(rc.presence.name, markLost)
+	text := ""
 	if lost || sizeOf(keys) > recordMost {
-		rec.noteLost()
+		text = markText(rc.presence.name, markLost)
 	} else {
-		text = ""
 		for _, key := range keys {
 			rec.noteMine(key.name)
 			text += key.text()
 		}
 	}
-	if text == "" {
-		return false, nil
+	if !f.noted {
+		_, err = w.client.Store("add", name, recordText(rec.generation.Load(), nil)+text)
+	} else {
+		_, err = w.client.Store("append", name, text)
 	}
-	_, err = w.client.Store("append", name, text)
 	return true, err
 }
 
@@ -410,14 +434,14 @@ func (w *watcher) retire(server int32, f fact) error {
 	rc := w.rc
 	s := rc.p.servers[server]
 	rec := rc.record(server, w.at)
-	if (len(f.record.keys) == 0 && len(f.record.uncertain) == 0 && !f.record.lost) || !rc.p.journals[server].empty() || !s.Serves() || !rc.acts(server) || rc.late(server) {
+	if (len(f.record.keys) == 0 && len(f.record.uncertain) == 0 && !f.record.lost()) || !rc.p.journals[server].empty() || !s.Serves() || !rc.acts(server) || rc.late(server) {
 		return nil
 	}
-	if rc.rival(server) && !rec.allMine(f.record) {
+	if rc.rival(server) && !rec.allMine(f.record, rc.presence.name) {
 		return nil // who has noted them may miss more, and note no key twice
 	}
 	generation := max(f.record.generation+1, uint64(time.Now().UnixNano()))
-	swapped, err := w.client.Swap(recordKey(s.Name()), recordText(generation, false, nil), f.token)
+	swapped, err := w.client.Swap(recordKey(s.Name()), recordText(generation, nil), f.token)
 	if swapped {
 		rec.renew(generation)
 	}
@@ -440,7 +464,7 @@ func (w *watcher) forget(server int32, f fact) bool {
 	}
 	rc.p.journals[server].forgetForeign()
 	rec.takeAgain() // it wakes up before it misses more
-	if f.noted && !f.record.lost {
+	if f.noted && !f.record.lost() {
 		rc.forgetReplayed(server, w.at, f.record)
 	}
 	rec.setMerged(0)
@@ -467,28 +491,23 @@ func (rc *recovery) forgetReplayed(server, at int32, held missedRecord) {
 
 // believe takes over that another proxy has found a server, in the life that
 // this one knows, to lack keys: once for each time that it says so.
-func (rc *recovery) believe(server int32, f fact) {
+func (rc *recovery) believe(server, at int32, f fact) {
 	s := rc.p.servers[server]
 	life, ok := s.Life()
-	if !ok || !f.known || f.life != life || f.teller == rc.presence.name {
+	if !ok || !f.known || !rc.told[rc.p.pair(server, at)].news(f.statement) {
 		return
 	}
-	told := &rc.told[server]
-	if f.whole {
-		if last := told.Load(); last != nil && *last == f.teller {
-			told.Store(nil)
-		}
+	if f.whole || f.life != life || rc.isOwn(f.statement) {
 		return
 	}
-	if last := told.Load(); last != nil && *last == f.teller {
-		return
-	}
-	told.Store(&f.teller)
-	if !rc.lacks(server) {
-		rc.setLacks(server, true)
-		rc.resyncs[server].again()
-		s.Doubt("another proxy has found that it lacks keys")
-	}
+	rc.setLacks(server, true)
+	rc.resyncs[server].again()
+	s.Doubt("another proxy has found that it lacks keys")
+}
+
+// isOwn tells whether a statement is this proxy's.
+func (rc *recovery) isOwn(statement string) bool {
+	return strings.HasPrefix(statement, rc.presence.name+" ")
 }
 
 // keepLifeOf tells which life of a server holds what it should.
@@ -499,16 +518,23 @@ func (w *watcher) keepLifeOf(server int32, f fact) error {
 	if !ok || !s.Serves() {
 		return nil
 	}
-	rc.believe(server, f)
+	rc.believe(server, w.at, f)
 	whole := !rc.lacks(server)
 	same := f.known && f.life == life
+	stale := rc.told[rc.p.pair(server, w.at)].isStale(f.statement)
 	switch {
-	case same && f.whole && !whole && (!rc.resyncs[server].forced.Load() || !rc.acts(server)):
+	case same && f.whole && !whole && !stale && (!rc.resyncs[server].forced.Load() || !rc.acts(server)):
 		rc.setLacks(server, false) // another proxy has seen to it
 		return nil
 	case same && f.whole == whole, f.known && !same && f.life.Start > life.Start, !rc.acts(server):
 		return nil
 	}
-	_, err := w.client.Store("set", lifeOfKey(s.Name()), lifeText(life, whole, rc.presence.name))
+	// What another proxy says meanwhile is believed first.
+	var err error
+	if text := rc.lifeText(life, whole); f.lifeToken == 0 {
+		_, err = w.client.Store("add", lifeOfKey(s.Name()), text)
+	} else {
+		_, err = w.client.Swap(lifeOfKey(s.Name()), text, f.lifeToken)
+	}
 	return err
 }

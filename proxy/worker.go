@@ -54,6 +54,7 @@ type worker struct {
 	copies  map[string]*keyCopy // under way, by key
 	pending []*keyCopy          // those that wait for writes to end
 	idle    map[uint32]int      // by stripe, leases that copies have, or requests that wait for one
+	onTwins map[uint32]int      // by stripe, writes that runOnTwin has begun
 	notes   []notes             // for each server, what it told of each other
 	looks   secondLooks
 
@@ -86,7 +87,7 @@ func newWorker(p *Proxy, index int) (*worker, error) {
 	for _, s := range p.servers {
 		w.conns = append(w.conns, backend.NewConn(s, loop, index, w, &p.limits))
 	}
-	w.copies, w.idle = map[string]*keyCopy{}, map[uint32]int{}
+	w.copies, w.idle, w.onTwins = map[string]*keyCopy{}, map[uint32]int{}, map[uint32]int{}
 	w.notes = make([]notes, len(p.servers)*len(p.servers))
 	w.asked = math.MinInt64 / 2
 	w.asleep = p.pools.backup != nil

@@ -88,6 +88,17 @@ func GiveUpAfter(fd int, d time.Duration) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(max(d.Milliseconds(), 1)))
 }
 
+// KeepAsking has the kernel ask the other side of a silent connection every so
+// often whether its machine is there, and give the connection up when that is
+// not answered a few times (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT in tcp(7)).
+func KeepAsking(fd int, every time.Duration) {
+	seconds := max(int(every.Seconds()), 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, seconds)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, seconds)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3)
+}
+
 // SocketError returns and clears the pending error of a socket, nil for none.
 func SocketError(fd int) error {
 	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
