@@ -25,21 +25,22 @@ const copyLimit = 8
 type keyCopy struct {
 	backend.Call
 
-	w        *worker
-	hash     uint64
-	stripe   uint32
-	from, to int32 // servers; from may be nowhere
-	exact    bool
-	careful  bool   // another proxy may write the key; see lookFirst
-	token    uint64 // careful: of the target's item, 0 when it had none
-	timer    engine.Timer
-	compare  bool // exact, but nothing is sent to a target that holds the same
-	look     secondLook
-	when     uint64 // of the target's journal entry when the copy began
-	step     copyStep
-	block    []byte // the item as it came, with its line end
-	item     protocol.ValueHeader
-	refused  bool // the target did not take it
+	w         *worker
+	hash      uint64
+	stripe    uint32
+	from, to  int32 // servers; from may be nowhere
+	exact     bool
+	careful   bool   // another proxy may write the key; see lookFirst
+	token     uint64 // careful: of the target's item, 0 when it had none
+	noteTries uint8
+	timer     engine.Timer
+	compare   bool // exact, but nothing is sent to a target that holds the same
+	look      secondLook
+	when      uint64 // of the target's journal entry when the copy began
+	step      copyStep
+	block     []byte // the item as it came, with its line end
+	item      protocol.ValueHeader
+	refused   bool // the target did not take it
 
 	waiting []*request      // go on when it has ended
 	then    []func(ok bool) // told how it ended
@@ -53,6 +54,7 @@ const (
 	copyFetch                  // the source's item
 	copyLook                   // the target's, to compare it
 	copyToken                  // the target's token
+	copyNotes                  // what is noted there of the source
 	copyRest                   // a moment
 	copyVerify                 // the source's token, when the copy is there
 	copyUndo                   // the target's answer to the delete of a copy that is wrong by now
@@ -117,10 +119,8 @@ func (w *worker) beginCopies(stripe uint32) {
 			c.remove()
 		case plain:
 			c.end(true)
-		case c.when != 0 && !missed:
-			c.end(true) // a write has made it good meanwhile
-		case c.when != 0 && now != c.when:
-			c.end(false)
+		case c.when != 0 && (!missed || now != c.when):
+			c.end(false) // who waits for it looks again what is to be done
 		case c.careful:
 			c.lookFirst()
 		case c.from == nowhere:
@@ -264,6 +264,8 @@ func (c *keyCopy) Missed() {
 	switch {
 	case c.step == copyToken:
 		c.looked(nil, protocol.End)
+	case c.step == copyNotes:
+		c.noted(0)
 	case c.step == copyVerify:
 		c.verified(false)
 	case c.step == copyLook:
@@ -308,6 +310,13 @@ func (c *keyCopy) Answered(line []byte, kind protocol.Answer, _ uint64) {
 	switch {
 	case c.step == copyToken:
 		c.looked(line, kind)
+	case c.step == copyNotes:
+		var it protocol.Item
+		if !protocol.ParseLook(line, &it) {
+			c.end(false)
+			return
+		}
+		c.noted(it.CAS)
 	case c.step == copyVerify:
 		var it protocol.Item
 		c.verified(protocol.ParseLook(line, &it) && it.CAS == c.item.CAS)

@@ -7,14 +7,21 @@ import (
 	"magent/proxy/protocol"
 )
 
-// settleTime is how long another proxy may take to mirror a write.
-const settleTime = 50 * time.Millisecond
+const (
+	settleTime = 50 * time.Millisecond // in which another proxy mirrors a write
+	noteWait   = 20 * time.Millisecond // between looks at what it has noted
+	noteTries  = 25
+)
 
 // lookFirst begins a copy while another proxy serves the same servers, which
 // knows nothing of leases. The target's item is looked at, then the source is
 // asked, and the target only takes the copy when its item is still the same.
 // In between lies a moment in which what the other proxy has written to the
 // target arrives at the source too.
+//
+// If that proxy cannot reach the source it has noted so on the target, before it
+// wrote there. So the record is looked at behind the item: a copy waits until all
+// that stands there is known.
 func (c *keyCopy) lookFirst() {
 	conn := c.target()
 	if conn == nil {
@@ -41,6 +48,50 @@ func (c *keyCopy) looked(line []byte, kind protocol.Answer) {
 		return
 	default:
 		c.token = it.CAS
+	}
+	c.lookAtNotes()
+}
+
+// lookAtNotes asks the target for the token of the record that tells what the
+// source has missed.
+func (c *keyCopy) lookAtNotes() {
+	conn := c.target()
+	if conn == nil {
+		c.end(false)
+		return
+	}
+	c.step = copyNotes
+	name := recordKey(c.w.p.servers[c.other()].Name())
+	conn.End(protocol.AppendMetaLook(conn.Begin(len(name)+32), []byte(name)))
+	conn.Queue(&c.Call)
+}
+
+// other is the server of the key that is not the target.
+func (c *keyCopy) other() int32 {
+	primary, backup := c.w.p.pools.find(c.Key)
+	if primary == c.to {
+		return backup
+	}
+	return primary
+}
+
+// noted is told that token, 0 when there is no record.
+func (c *keyCopy) noted(token uint64) {
+	rc := c.w.p.recovery
+	if rc.record(c.other(), c.to).mergedToken() != token {
+		if c.noteTries++; c.noteTries > noteTries {
+			c.end(false)
+			return
+		}
+		rc.lookSoon(c.to)
+		c.step = copyRest
+		c.timer.Func = c.lookAtNotes
+		c.w.loop.Arm(&c.timer, noteWait)
+		return
+	}
+	if from, ok := c.w.source(c.Key, c.other()); !ok || from != c.from {
+		c.end(false) // it has missed the key
+		return
 	}
 	c.step = copyRest
 	c.timer.Func = func() {

@@ -35,6 +35,7 @@ type recovery struct {
 	cleared []atomic.Bool // the server held nothing, or was flushed, when it came back
 	listing []sync.Mutex  // of a server's keys
 	wakers  []chan struct{}
+	lookers []chan struct{}
 
 	presence presence
 	asked    atomic.Int64 // when a client last asked for a key, Unix nanoseconds, about
@@ -135,11 +136,12 @@ func newRecovery(p *Proxy) *recovery {
 	n := len(p.servers)
 	rc := &recovery{
 		p: p, presence: presence{name: rand.Text(), beats: map[beatPlace]beat{}}, twins: make([][]int32, n), records: make([]record, n*n),
-		lacking: make([]atomic.Bool, n), needed: make([]atomic.Bool, n), resyncs: make([]resync, n), unasked: make([]atomic.Bool, n*n), listing: make([]sync.Mutex, n), cleared: make([]atomic.Bool, n), told: make([]told, n*n), wakers: make([]chan struct{}, n), care: make([]care, n),
+		lacking: make([]atomic.Bool, n), needed: make([]atomic.Bool, n), resyncs: make([]resync, n), unasked: make([]atomic.Bool, n*n), listing: make([]sync.Mutex, n), cleared: make([]atomic.Bool, n), told: make([]told, n*n), wakers: make([]chan struct{}, n), lookers: make([]chan struct{}, n), care: make([]care, n),
 	}
 	rc.idle.Store(true) // until it is known who else is there
 	for i := range n {
 		rc.wakers[i] = make(chan struct{}, 1)
+		rc.lookers[i] = make(chan struct{}, 1)
 		rc.resyncs[i].init()
 		rc.twins[i] = p.pools.twins(int32(i))
 	}
@@ -434,9 +436,23 @@ func (rc *recovery) run(ctx context.Context, server int32) {
 func (rc *recovery) watch(ctx context.Context, server int32) {
 	w := watcher{rc: rc, at: server}
 	defer w.close()
-	for rest(ctx, recoveryCheck) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(recoveryCheck):
+		case <-rc.lookers[server]:
+		}
 		w.look(ctx)
 		rc.judge()
+	}
+}
+
+// lookSoon has a server's watcher look now.
+func (rc *recovery) lookSoon(server int32) {
+	select {
+	case rc.lookers[server] <- struct{}{}:
+	default:
 	}
 }
 

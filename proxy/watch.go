@@ -321,6 +321,9 @@ func (w *watcher) keep(server int32, f fact) error {
 	rec := rc.record(server, w.at)
 	defer func() { rec.setLooked(j.latest()) }()
 	rec.setMarked(rc.marksOfOthers(f))
+	if !f.noted {
+		rec.setMerged(0)
+	}
 	rc.judge()
 	if err := w.keepLifeOf(server, f); err != nil {
 		return err
