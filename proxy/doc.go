@@ -22,8 +22,11 @@
 //	flush.go      flush_all, on every server at one moment
 //	missing.go    a server does not get a write
 //	journal.go    the keys whose writes it has missed
-//	record.go     the same, for other proxies, on the server that got them
+//	record.go     the same, for other proxies, on the server that got them;
+//	              notes.go writes it there, facts.go reads it
 //	recovery.go   what becomes of a server that answers again; replay
+//	flushclaim.go which proxy flushes one
+//	lifenotes.go  which servers lack keys, told to other proxies
 //	warmup.go     requests for a server that may lack keys, or hold wrong ones
 //	copy.go       the copying of one key, under its lease; copykey.go begins it
 //	              from elsewhere, copycareful.go minds other proxies, and
@@ -32,7 +35,7 @@
 //	keylist.go    the keys to copy, last used first
 //	secondlook.go the two copies of a key are compared
 //	presence.go   which proxy sees to the servers
-//	watch.go      what other proxies have noted is read
+//	watch.go      magent's own items on a server are kept, and read
 //	admin.go      magent explain, magent resync
 //	slowreader.go a client that asks for more than it reads
 //	turnaway.go   a client more than there may be

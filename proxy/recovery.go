@@ -50,37 +50,6 @@ type recovery struct {
 	flushAt atomic.Int64 // Unix seconds of a flush_all that is still to come, 0 for none
 }
 
-// told is what a server has told of the keys of another: the statement of some
-// proxy.
-type told struct {
-	mu    sync.Mutex
-	last  string // read last
-	stale string // what was read last before this proxy found the other server to lack keys anew
-}
-
-// news tells whether a statement is another one than was read before, and takes
-// it as read.
-func (t *told) news(statement string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	news := t.last != statement
-	t.last = statement
-	return news
-}
-
-// outdate has no statement believed that was made so far.
-func (t *told) outdate() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.stale = t.last
-}
-
-func (t *told) isStale(statement string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.stale == statement
-}
-
 // care is what was decided last on who sees to a server.
 type care struct {
 	acts  atomic.Bool // this proxy does
@@ -307,56 +276,6 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 	return v
 }
 
-// mayFlush tells whether this proxy may flush a server. Where others are there
-// it first says so in the server's records: a record that has changed since it
-// was read may mean that another one flushes the server, or has done so.
-func (rc *recovery) mayFlush(ctx context.Context, server int32) bool {
-	if !rc.acts(server) && !rc.care[server].flush.Load() {
-		return false
-	}
-	if rc.alone() {
-		return true
-	}
-	for _, at := range rc.twins[server] {
-		if !rc.p.servers[at].Serves() {
-			continue
-		}
-		if claimed, err := rc.claimFlush(ctx, server, at); err != nil || !claimed {
-			return false
-		}
-	}
-	return true
-}
-
-func (rc *recovery) claimFlush(ctx context.Context, server, at int32) (bool, error) {
-	c, err := rc.p.dial(ctx, at)
-	if err != nil {
-		return false, err
-	}
-	defer c.Close()
-	key := recordKey(rc.p.servers[server].Name())
-	found, err := c.Gets(key)
-	if err != nil {
-		return false, err
-	}
-	held, noted := found[key]
-	claim := markText(rc.presence.name, markFlush)
-	if !noted {
-		return c.Store("add", key, recordText(rc.record(server, at).generation.Load(), nil)+claim)
-	}
-	rec := parseRecord(held.Value)
-	present := rc.presence.present(time.Now())
-	for name, m := range rec.marks {
-		if _, there := present[name]; there && m == markFlush && name != rc.presence.name {
-			return false, nil
-		}
-	}
-	if rec.generation > rc.record(server, at).generation.Load() {
-		return false, nil // it is another record than the one that was judged
-	}
-	return c.Swap(key, string(held.Value)+claim, held.CAS)
-}
-
 // Restored is told that a verdict was carried out (backend.Recovery).
 func (rc *recovery) Restored(s *backend.Server, v backend.Verdict) {
 	rc.care[s.Index].flush.Store(false)
@@ -385,33 +304,6 @@ func (rc *recovery) askedLater(server int32) {
 		rc.setLacks(twin, true)
 		rc.resyncs[twin].again()
 		rc.p.servers[twin].Doubt("it came back before " + rc.p.servers[server].Name() + ", which may hold keys that it lacks")
-	}
-}
-
-// tellLacking notes for other proxies, before a server serves, that it lacks
-// keys: on its twins, and on the server itself, for one that cannot reach them.
-func (rc *recovery) tellLacking(s *backend.Server) {
-	life, ok := s.Life()
-	if !ok {
-		return
-	}
-	for _, at := range rc.twins[s.Index] {
-		rc.told[rc.p.pair(int32(s.Index), at)].outdate()
-	}
-	if c, err := rc.p.dial(context.Background(), int32(s.Index)); err == nil {
-		_, _ = c.Store("set", backend.LackingKey, life.String())
-		c.Close()
-	}
-	for _, at := range rc.twins[s.Index] {
-		if !rc.p.servers[at].Serves() {
-			continue
-		}
-		c, err := rc.p.dial(context.Background(), at)
-		if err != nil {
-			continue
-		}
-		_, _ = c.Store("set", lifeOfKey(s.Name()), rc.lifeText(life, false))
-		c.Close()
 	}
 }
 
@@ -540,32 +432,6 @@ func (rc *recovery) copyAll(ctx context.Context, server int32, keys []string, ex
 	case <-ctx.Done():
 	}
 	return int(good.Load())
-}
-
-// readAllFacts reads what other proxies have noted of every server.
-func (rc *recovery) readAllFacts() {
-	ctx, cancel := context.WithTimeout(context.Background(), wakeUpLimit)
-	defer cancel()
-	var all sync.WaitGroup
-	for server := range rc.twins {
-		for _, at := range rc.twins[server] {
-			if !rc.p.servers[at].Serves() {
-				continue
-			}
-			all.Go(func() {
-				s := rc.p.servers[server]
-				f, err := rc.readFacts(ctx, int32(server), at)
-				if err != nil {
-					return
-				}
-				if rc.merge(int32(server), at, f, true) && !s.Miss() {
-					s.Doubt("another proxy has made writes without it")
-				}
-				rc.believe(int32(server), at, f)
-			})
-		}
-	}
-	all.Wait()
 }
 
 // startRecovery begins to look after the servers.

@@ -1,0 +1,194 @@
+package proxy
+
+import (
+	"context"
+	"maps"
+	"strconv"
+	"sync"
+	"time"
+
+	"magent/backend"
+	"magent/proxy/engine"
+)
+
+// fact is what one server tells of another, for proxies to come.
+type fact struct {
+	known     bool // a life is told
+	life      backend.Life
+	whole     bool   // the server held what it should
+	statement string // who says so, and when: another one each time
+	lifeToken uint64
+
+	noted  bool // there is a record of missed keys
+	record missedRecord
+	size   int // bytes of the record
+	token  uint64
+
+	empty bool // the teller itself holds no client's item
+}
+
+// factOf makes a fact of what was read.
+func factOf(server string, found map[string]backend.Stored) fact {
+	var f fact
+	if v, ok := found[lifeOfKey(server)]; ok {
+		f.life, f.whole, f.statement, f.known = parseLifeText(string(v.Value))
+		f.lifeToken = v.CAS
+	}
+	if v, ok := found[recordKey(server)]; ok {
+		f.noted, f.token, f.size = true, v.CAS, len(v.Value)
+		f.record = parseRecord(v.Value)
+	}
+	return f
+}
+
+// readFacts asks a twin what it knows of a server.
+func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, error) {
+	c, err := rc.p.dial(ctx, at)
+	if err != nil {
+		return fact{}, err
+	}
+	defer c.Close()
+	name := rc.p.servers[server].Name()
+	keys := []string{backend.LifeKey, backend.LackingKey, proxiesKey, flushKey, lifeOfKey(name), recordKey(name)}
+	for _, other := range rc.twins[at] {
+		if other != server {
+			keys = append(keys, lifeOfKey(rc.p.servers[other].Name()), recordKey(rc.p.servers[other].Name()))
+		}
+	}
+	stats, err := c.Stats() // first: magent's own items may come at any time
+	if err != nil {
+		return fact{}, err
+	}
+	found, err := c.Gets(keys...)
+	if err != nil {
+		return fact{}, err
+	}
+	f := factOf(name, found)
+	rc.hearBeats(at, found[proxiesKey].Value)
+	rc.record(server, at).setMarked(rc.marksOfOthers(f))
+	if at, err := strconv.ParseInt(string(found[flushKey].Value), 10, 64); err == nil && at > time.Now().Unix() {
+		rc.flushAt.CompareAndSwap(0, at)
+	}
+	items, err := strconv.Atoi(stats["curr_items"])
+	f.empty = err == nil && items <= len(found)
+	return f, nil
+}
+
+// merge enters into a server's journal what other proxies have noted on one
+// of its twins, when it is new. Whoever has noted a key once may have written
+// it again since: so anew enters all of them. It returns true when it has
+// entered anything.
+func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
+	if !f.noted {
+		return false
+	}
+	rec := rc.record(server, at)
+	j := rc.p.journals[server]
+	if f.record.generation > rec.generation.Load() {
+		// Another proxy has made good what was noted before. What may not have
+		// been noted yet when it did is kept.
+		rec.renew(f.record.generation)
+		rc.forgetRenewed(server, at)
+		j.noteAgain()
+	}
+	// Who has said so once says it no more, whatever it misses.
+	losses := f.record.lossesBut(rc.presence.name)
+	if rec.newLosses(losses) || losses > 0 && anew && rc.rival(server) {
+		j.loseNoted()
+		news = true
+	}
+	times := map[string]int{}
+	for _, key := range f.record.keys {
+		times[key.name]++ // what others have noted too stands there more often
+	}
+	for _, key := range f.record.keys {
+		if times[key.name] > rec.mineTimes(key.name) && (anew || rec.mergedToken() != f.token) {
+			news = rc.enterNoted(server, at, key) || news
+		}
+	}
+	if rec.mergedToken() != f.token {
+		rc.compareUncertain(server, f.record.uncertain)
+	}
+	rec.setMerged(f.token)
+	return news
+}
+
+// enterNoted enters a key that another proxy has noted on a twin. Both of them
+// may have missed writes of it, one after the other: then the one that missed
+// the last one gets it from the other.
+func (rc *recovery) enterNoted(server, at int32, key missedKey) bool {
+	name := []byte(key.name)
+	if primary, backup := rc.p.pools.find(name); (primary == at || backup == at) && key.at != 0 {
+		if later, missed := rc.p.journals[at].missedAt(name); missed && later > key.at {
+			return false
+		}
+		rc.p.journals[at].dropOlder(name, key.at)
+	}
+	rc.p.journals[server].addNoted(name, key.at)
+	return true
+}
+
+// forgetRenewed takes out of a server's journal what another proxy has made good
+// that has begun a new generation of a record. Keys that are not known any more
+// count as made good when all records are new.
+func (rc *recovery) forgetRenewed(server, at int32) {
+	rec := rc.record(server, at)
+	rec.renewed.Store(rec.notedUntil())
+	all := rec.renewed.Load()
+	for _, twin := range rc.twins[server] {
+		if rc.p.servers[twin].Serves() {
+			all = min(all, rc.record(server, twin).renewed.Load())
+		}
+	}
+	rc.p.journals[server].forgetUntil(rec.renewed.Load(), all, func(key string) bool {
+		primary, backup := rc.p.pools.find([]byte(key))
+		return primary == at || backup == at
+	})
+}
+
+// compareUncertain has keys compared of which another proxy does not know
+// whether a server got their writes. If the server is out here as well, its twin
+// decides.
+func (rc *recovery) compareUncertain(server int32, keys []string) {
+	for _, key := range keys {
+		if rc.p.servers[server].Miss() || !rc.p.servers[server].HasMeta() {
+			rc.p.journals[server].addNoted([]byte(key), 0)
+			continue
+		}
+		w := rc.p.workers[stripeOf(rc.p.leases.hash([]byte(key)))%uint32(len(rc.p.workers))]
+		w.loop.Post(engine.TaskFunc(func() { w.lookLater([]byte(key), false) }))
+	}
+}
+
+// marksOfOthers are the marks of a record but this proxy's own.
+func (rc *recovery) marksOfOthers(f fact) map[string]mark {
+	others := maps.Clone(f.record.marks)
+	delete(others, rc.presence.name)
+	return others
+}
+
+// readAllFacts reads what other proxies have noted of every server.
+func (rc *recovery) readAllFacts() {
+	ctx, cancel := context.WithTimeout(context.Background(), wakeUpLimit)
+	defer cancel()
+	var all sync.WaitGroup
+	for server := range rc.twins {
+		for _, at := range rc.twins[server] {
+			if !rc.p.servers[at].Serves() {
+				continue
+			}
+			all.Go(func() {
+				s := rc.p.servers[server]
+				f, err := rc.readFacts(ctx, int32(server), at)
+				if err != nil {
+					return
+				}
+				if rc.merge(int32(server), at, f, true) && !s.Miss() {
+					s.Doubt("another proxy has made writes without it")
+				}
+				rc.believe(int32(server), at, f)
+			})
+		}
+	}
+	all.Wait()
+}
