@@ -35,6 +35,13 @@ func (k *copyKey) Run() {
 		k.w.loop.Post(k)
 		return
 	}
+	w.p.bothMissed(k.key)
+	if _, missed := w.p.journals[k.to].find(k.key); k.exact && !missed {
+		k.then(true) // its twin missed a later write
+		w.p.leases.give(stripe)
+		w.beginCopies(stripe)
+		return
+	}
 	from, ok := w.source(k.key, from)
 	other := w.copies[string(k.key)]
 	switch {

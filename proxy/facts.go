@@ -103,7 +103,7 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 	}
 	for _, key := range f.record.keys {
 		if times[key.name] > rec.mineTimes(key.name) && (anew || rec.mergedToken() != f.token) {
-			news = rc.enterNoted(server, at, key) || news
+			news = rc.enterNoted(server, key) || news
 		}
 	}
 	if rec.mergedToken() != f.token {
@@ -113,19 +113,14 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 	return news
 }
 
-// enterNoted enters a key that another proxy has noted on a twin. Both of them
-// may have missed writes of it, one after the other: then the one that missed
-// the last one gets it from the other.
-func (rc *recovery) enterNoted(server, at int32, key missedKey) bool {
+// enterNoted enters a key that another proxy has noted, and tells whether the
+// server has to get it from its twin.
+func (rc *recovery) enterNoted(server int32, key missedKey) bool {
 	name := []byte(key.name)
-	if primary, backup := rc.p.pools.find(name); (primary == at || backup == at) && key.at != 0 {
-		if later, missed := rc.p.journals[at].missedAt(name); missed && later > key.at {
-			return false
-		}
-		rc.p.journals[at].dropOlder(name, key.at)
-	}
 	rc.p.journals[server].addNoted(name, key.at)
-	return true
+	rc.p.bothMissed(name)
+	_, missed := rc.p.journals[server].find(name)
+	return missed
 }
 
 // forgetRenewed takes out of a server's journal what another proxy has made good

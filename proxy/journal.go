@@ -31,7 +31,7 @@ type entry struct {
 	when    uint64 // counted: it came last
 	noted   bool   // for other proxies
 	foreign bool   // only another proxy has noted it
-	at      int64  // when its twin had the write and this server not, Unix milliseconds; 0: perhaps the twin had not
+	at      int64  // when its twin had the write and this server not, Unix milliseconds; 0: nobody knows which of them had it
 }
 
 // place is that of one key. It is its own until the key is taken out; when it
@@ -165,15 +165,32 @@ func (j *journal) missedAt(key []byte) (at int64, missed bool) {
 	return e.at, missed
 }
 
-// dropOlder takes a key out that was missed before a time.
-func (j *journal) dropOlder(key []byte, at int64) {
-	if j.empty() {
-		return
-	}
+// drop takes a key out that was missed at a time, or before.
+func (j *journal) drop(key []byte, at int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if e, ok := j.keys[string(key)]; ok && e.at != 0 && e.at < at {
+	if e, ok := j.keys[string(key)]; ok && e.at <= at {
 		j.take(string(key))
+	}
+}
+
+// bothMissed sees to it that a key which both of its servers have missed stays
+// in the journal of one: of the one that missed the later write. A write of
+// which nobody knows whether the server got it counts as the earliest: that
+// server holds what is right either way. Then the primary decides.
+func (p *Proxy) bothMissed(key []byte) {
+	primary, backup := p.pools.find(key)
+	if backup < 0 {
+		return
+	}
+	first, missed := p.journals[primary].missedAt(key)
+	second, both := p.journals[backup].missedAt(key)
+	switch {
+	case !missed || !both:
+	case first > second:
+		p.journals[backup].drop(key, second)
+	default:
+		p.journals[primary].drop(key, first)
 	}
 }
 
@@ -240,9 +257,9 @@ func (j *journal) forgetUntil(when, all uint64, belongs func(key string) bool) {
 	}
 }
 
-// drop takes out what was entered up to a count and is made good. all says
+// dropGood takes out what was entered up to a count and is made good. all says
 // that keys that are not known any more are, too.
-func (j *journal) drop(when uint64, all bool, good func(key string) bool) {
+func (j *journal) dropGood(when uint64, all bool, good func(key string) bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.overflow && all && j.counter <= when {

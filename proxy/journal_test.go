@@ -131,7 +131,7 @@ func TestJournalIsAList(t *testing.T) {
 				when := rapid.Uint64Range(0, model.counter+1).Draw(t, "when")
 				good := rapid.SampledFrom([]string{"a", "gg", "hhh"}).Draw(t, "good")
 				all := rapid.Bool().Draw(t, "all")
-				j.drop(when, all, func(key string) bool { return key >= good })
+				j.dropGood(when, all, func(key string) bool { return key >= good })
 				model.overflow = model.overflow && !(all && model.counter <= when)
 				model.entries = slices.DeleteFunc(model.entries, func(e plainEntry) bool { return e.when <= when && e.key >= good })
 			},
@@ -355,5 +355,42 @@ func TestJournalIsShared(t *testing.T) {
 	}
 	if want := keys + writers*keys; len(seen) != want || j.length() != 0 || j.size != 0 {
 		t.Errorf("%d keys were taken out, want %d; %d keys, %d bytes are left", len(seen), want, j.length(), j.size)
+	}
+}
+
+// A key that both of its servers have missed is wrong on the one that missed the
+// later write. Where nobody knows, the primary decides.
+//
+// promise: C6, C7
+func TestBothMissed(t *testing.T) {
+	o := Defaults()
+	o.Primaries, o.Backups = []string{"127.0.0.1:1"}, []string{"127.0.0.1:2"}
+	for _, c := range []struct {
+		primary, backup int64 // when they missed the key; -1: not
+		wrong           string
+	}{
+		{5, -1, "primary"}, {-1, 5, "backup"}, {0, -1, "primary"}, {-1, 0, "backup"}, {-1, -1, ""},
+		{5, 7, "backup"}, {7, 5, "primary"}, {0, 5, "backup"}, {5, 0, "primary"}, {0, 0, "backup"}, {5, 5, "backup"},
+	} {
+		p := newTestProxy(t, o)
+		for server, at := range []int64{c.primary, c.backup} {
+			if at >= 0 {
+				p.journals[server].add([]byte("k"), at)
+			}
+			p.journals[server].add([]byte("other"), 1)
+		}
+		p.bothMissed([]byte("k"))
+		wrong := ""
+		for server, name := range []string{"primary", "backup"} {
+			if _, missed := p.journals[server].find([]byte("k")); missed {
+				wrong += name
+			}
+			if _, missed := p.journals[server].find([]byte("other")); !missed {
+				t.Errorf("another key is gone from the journal of the %s", name)
+			}
+		}
+		if wrong != c.wrong {
+			t.Errorf("missed at %d and %d: wrong on %q, want %q", c.primary, c.backup, wrong, c.wrong)
+		}
 	}
 }

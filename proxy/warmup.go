@@ -22,6 +22,10 @@ func (w *worker) prepare(r *request, state backend.State, at, other int32) (done
 		return false
 	}
 	when, missed := w.p.journals[at].find(r.key())
+	if missed && other >= 0 && w.p.servers[other].Serves() {
+		w.p.bothMissed(r.key())
+		when, missed = w.p.journals[at].find(r.key())
+	}
 	if missed && at == r.primary && w.p.recovery.late(at) && w.canAsk(r, other) {
 		if done, ok := w.runOnTwin(r); ok {
 			return done

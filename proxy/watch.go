@@ -277,7 +277,7 @@ func (rc *recovery) forgetReplayed(server, at int32, held missedRecord) {
 	for _, key := range held.keys {
 		noted[key.name] = true
 	}
-	j.drop(rc.record(server, at).notedUntil(), len(rc.twins[server]) == 1, func(key string) bool {
+	j.dropGood(rc.record(server, at).notedUntil(), len(rc.twins[server]) == 1, func(key string) bool {
 		primary, backup := rc.p.pools.find([]byte(key))
 		return (primary == at || backup == at) && !noted[key]
 	})
