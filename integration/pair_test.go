@@ -7,7 +7,7 @@ import (
 	"magent/integration/harness"
 )
 
-// pair is two proxies before the same two servers, each with links of its own.
+// pair is two proxies before the same servers, each with links of its own.
 type pair struct {
 	*story
 	proxies   []*harness.Magent
@@ -17,20 +17,28 @@ type pair struct {
 // startPair starts both, and waits until they know of each other.
 func startPair(t *testing.T, args ...string) *pair {
 	t.Helper()
-	p := &pair{story: newStory(t, 1, 1), junctions: make(map[*harness.Memcached]*harness.Junction)}
+	return startPairBefore(t, 1, 1, args...)
+}
+
+// startPairBefore is startPair with so many primaries and backups.
+func startPairBefore(t *testing.T, primaries, backups int, args ...string) *pair {
+	t.Helper()
+	p := &pair{story: newStory(t, primaries, backups), junctions: make(map[*harness.Memcached]*harness.Junction)}
 	markers := []string{"1001", "1002"}
-	for _, m := range []*harness.Memcached{p.primary(), p.backup()} {
-		p.junctions[m] = harness.NewJunction(t, m.Addr, "--max-clients="+markers[0], "--max-clients="+markers[1])
+	join := func(servers []*harness.Memcached) (addrs []string) {
+		for _, m := range servers {
+			p.junctions[m] = harness.NewJunction(t, m.Addr, "--max-clients="+markers[0], "--max-clients="+markers[1])
+			addrs = append(addrs, p.junctions[m].Addr)
+		}
+		return addrs
 	}
-	cfg := harness.Config{Primaries: []string{p.junctions[p.primary()].Addr}, Backups: []string{p.junctions[p.backup()].Addr}}
+	cfg := harness.Config{Primaries: join(p.primaries), Backups: join(p.backups)}
 	for _, marker := range markers {
 		cfg.Args = append(slices.Clone(args), "--max-clients="+marker)
 		p.proxies = append(p.proxies, harness.StartMagent(t, cfg))
 	}
-	for _, m := range p.proxies {
-		awaitWhole(t, m)
-	}
-	for _, m := range []*harness.Memcached{p.primary(), p.backup()} {
+	p.awaitWhole(t)
+	for m := range p.junctions {
 		c := harness.MustDial(t, m.Addr)
 		harness.Eventually(t, recovery, "both proxies have told of themselves", func() bool {
 			value, _, err := c.Value(magentPrefix + "proxies")

@@ -16,6 +16,10 @@ func (k *copyKey) Run() {
 		k.then(false) // the program behind the upgrade goes on with it
 		return
 	}
+	if !w.p.recovery.acts(k.to) {
+		k.then(false) // another proxy sees to it by now
+		return
+	}
 	if w.pausing {
 		w.delayed = append(w.delayed, k)
 		return

@@ -69,7 +69,9 @@ func (j *journal) addNoted(key []byte, at int64) added { return j.enter(key, fal
 func (j *journal) enter(key []byte, note bool, at int64) added {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.counter++
+	if !j.overflow || note {
+		j.counter++
+	}
 	if j.overflow {
 		j.foreign = j.foreign && !note
 		return addedLost
@@ -111,7 +113,9 @@ func (j *journal) loseNoted() { j.loseAll(true) }
 func (j *journal) loseAll(foreign bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.counter++
+	if !foreign {
+		j.counter++
+	}
 	if j.overflow {
 		foreign = foreign && j.foreign
 	}

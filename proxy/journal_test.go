@@ -37,7 +37,9 @@ func (p *plainJournal) size() (n int64) {
 }
 
 func (p *plainJournal) enter(key string, foreign bool) added {
-	p.counter++
+	if !p.overflow || !foreign {
+		p.counter++
+	}
 	if p.overflow {
 		p.own = p.own || !foreign
 		return addedLost
@@ -63,7 +65,9 @@ func (p *plainJournal) enter(key string, foreign bool) added {
 }
 
 func (p *plainJournal) lose(foreign bool) {
-	p.counter++
+	if !foreign {
+		p.counter++
+	}
 	p.own = p.own && p.overflow || !foreign || slices.ContainsFunc(p.entries, func(e plainEntry) bool { return !e.foreign })
 	p.entries, p.overflow = nil, true
 }

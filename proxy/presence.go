@@ -21,8 +21,10 @@ import (
 // markLate.
 //
 // Only one proxy should see to a server: two that copy and flush in turn undo
-// each other's work. It is one that can use the server; of these, one that has
-// clients; of these, the one that was asked last, or whose name comes first.
+// each other's work, and one that has clients copies in order with their writes.
+// So it is the one that clients have asked last; when several have clients, or
+// none, one that can use the server; of these, the one whose name comes first. One
+// whose clients have just left begins nothing until it is known where they are.
 // An idle proxy looks at nothing but whether the servers answer, and when a
 // client comes it first reads what the others have noted, as it does at its
 // start.
@@ -35,8 +37,10 @@ const (
 	sameMoment  = 500 * time.Millisecond // by which what is known of another one's clients may be late
 	settleIn    = 500 * time.Millisecond // after its start a proxy waits to see who is there
 	asleepAfter = 100 * time.Millisecond
-	wakeUpLimit = 2 * time.Second // until clients are served again, whatever the servers say
-	longSilence = time.Minute     // a longer one is not told
+	leftAfter   = 200 * time.Millisecond // without a request, the clients may be elsewhere
+	leftFor     = 800 * time.Millisecond // until the others have told
+	wakeUpLimit = 2 * time.Second        // until clients are served again, whatever the servers say
+	longSilence = time.Minute            // a longer one is not told
 )
 
 // beat is the last sign of another proxy.
@@ -132,7 +136,11 @@ func (p *presence) present(now time.Time) map[string]beat {
 func (rc *recovery) alone() bool { return !rc.others.Load() }
 
 // acts tells whether this proxy sees to a server.
-func (rc *recovery) acts(server int32) bool { return rc.care[server].acts.Load() }
+func (rc *recovery) acts(server int32) bool {
+	silence := time.Since(rc.lastAsked())
+	left := silence > leftAfter && silence < leftFor && !rc.alone()
+	return rc.care[server].acts.Load() && !left
+}
 
 // rival tells whether another proxy that has clients writes without a server.
 func (rc *recovery) rival(server int32) bool { return rc.care[server].rival.Load() }
@@ -154,18 +162,19 @@ type contender struct {
 	asked  time.Time
 }
 
-// before orders contenders.
-func (c contender) before(other contender) bool {
-	if c.uses != other.uses {
-		return c.uses
-	}
-	if c.active != other.active {
+// before tells whether another proxy comes before this one. It was asked at
+// least as late as it has told.
+func (c contender) before(own contender) bool {
+	if c.active != own.active {
 		return c.active
 	}
-	if since := c.asked.Sub(other.asked); c.active && since.Abs() > sameMoment {
+	if since := c.asked.Sub(own.asked); c.active && (since > 0 || -since > sameMoment) {
 		return since > 0
 	}
-	return cmp.Less(c.name, other.name)
+	if c.uses != own.uses {
+		return c.uses
+	}
+	return cmp.Less(c.name, own.name)
 }
 
 // judge decides which servers this proxy sees to, and what it has to expect of
@@ -174,6 +183,11 @@ func (rc *recovery) judge() {
 	now := time.Now()
 	present := rc.presence.present(now)
 	rc.others.Store(len(present) > 0)
+	clients := false
+	for _, b := range present {
+		clients = clients || b.active(now)
+	}
+	rc.elsewhere.Store(clients && !rc.active())
 	some := false
 	for server := range rc.care {
 		some = rc.judgeFor(int32(server), now, present) || some

@@ -75,8 +75,8 @@ func TestPresence(t *testing.T) {
 	}
 }
 
-// Of several proxies exactly one sees to a server: one that can use it before
-// one that cannot, one with clients before one without.
+// Of several proxies exactly one sees to a server: one with clients before one
+// without, then one that can use it before one that cannot.
 //
 // promise: C6
 func TestOneProxySeesToAServer(t *testing.T) {
@@ -103,8 +103,9 @@ func TestOneProxySeesToAServer(t *testing.T) {
 		{"both have clients, the other is first", true, false, "a 5 127.0.0.1:1", false},
 		{"the clients of the other, which is first, have moved to this one", true, false, "a 700 127.0.0.1:1", true},
 		// The other one can use it.
-		{"this one has clients, the other can use it", true, false, "z 60000 -", false},
-		{"this one has clients, the other can use this one only", true, false, "z 60000 127.0.0.1:2", false},
+		{"this one has clients, the other can use it", true, false, "a 60000 -", true},
+		{"both have clients, the other can use it", true, false, "z 5 -", false},
+		{"none has clients, the other can use it", false, false, "z 60000 127.0.0.1:2", false},
 	} {
 		p := newTestProxy(t, o)
 		rc := p.recovery

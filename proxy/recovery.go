@@ -44,6 +44,8 @@ type recovery struct {
 	idle     atomic.Bool  // this proxy sees to no server
 	yielded  atomic.Bool  // which was said in the log
 
+	elsewhere atomic.Bool // another proxy has clients, and this one has none
+
 	awake      atomic.Int32 // workers that serve clients, or are about to
 	forgetting sync.Mutex   // held while notes are forgotten
 

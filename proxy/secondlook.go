@@ -78,7 +78,11 @@ func (w *worker) lookNow() {
 		s.wanted = true
 		s.budget--
 	}
-	if w.pausing || w.frozen || w.p.recovery.idle.Load() && !w.p.recovery.active() {
+	if w.pausing || w.frozen {
+		return
+	}
+	if w.p.recovery.elsewhere.Load() {
+		w.handLooksOn()
 		return
 	}
 	now := w.loop.Now()
@@ -99,6 +103,20 @@ func (w *worker) lookNow() {
 	}
 	clear(s.list[len(left):])
 	s.list = left
+}
+
+// handLooksOn leaves it to the proxy that has clients to compare what this one
+// has not.
+func (w *worker) handLooksOn() {
+	s := &w.looks
+	for _, l := range s.list {
+		if !l.sample {
+			w.p.recovery.unclear(w.primaryOf(l.key), []byte(l.key))
+		}
+	}
+	clear(s.list)
+	clear(s.known)
+	s.list = s.list[:0]
 }
 
 // takeSample has the key of a request compared later, when one is wanted.

@@ -262,6 +262,7 @@ func (w *watcher) forget(server int32, f fact) bool {
 		rc.forgetReplayed(server, w.at, f.record)
 	}
 	rec.setMerged(0)
+	rec.newLosses(0)
 	return true
 }
 
