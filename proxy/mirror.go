@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"time"
-
 	"magent/backend"
 	"magent/proxy/protocol"
 )
@@ -96,6 +94,7 @@ func (w *worker) mirror(r *request, effect protocol.Op) bool {
 	}
 	w.stats.mirrored++
 	r.phase = mirroring
+	r.confirmed = w.loop.Now()
 	r.effect = effect
 	w.command(b, r, effect)
 	if r.meta && (effect == protocol.OpIncr || effect == protocol.OpDecr) {
@@ -148,10 +147,10 @@ func (w *worker) repair(r *request) {
 		w.doubt(r, r.backup, "it answered a write otherwise than the primary")
 		return
 	}
-	key, primary, backup := append([]byte(nil), r.key()...), r.primary, r.backup
+	key, primary, backup, at := append([]byte(nil), r.key()...), r.primary, r.backup, w.unixMilli(r.confirmed)
 	w.startCopy(key, r.hash, from, backup, true, nil, func(done bool) {
 		if !done {
-			w.doubtKey(key, time.Now().UnixMilli(), backup, primary, "its copy could not be mended")
+			w.doubtKey(key, at, backup, primary, "its copy could not be mended")
 		}
 	})
 }

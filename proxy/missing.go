@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"time"
-
 	"magent/backend"
 )
 
@@ -10,11 +8,14 @@ import (
 // another proxy knows it too, the key is also noted on the server that did get
 // the write: ahead of that write, on the same connection.
 
+// unixMilli is a time by the loop's clock as others are told it.
+func (w *worker) unixMilli(now int64) int64 { return (w.clockZero + now) / 1e6 }
+
 // missing notes that r's write is about to be made on twin without the server.
 // It returns false when the server serves again, so that the write must not go
 // without it.
 func (w *worker) missing(r *request, server int32, twin *backend.Conn) bool {
-	at := time.Now().UnixMilli()
+	at := w.unixMilli(w.loop.Now())
 	if r.when != 0 {
 		at = 0 // what the twin holds is wrong as well, until it has run this
 	}
@@ -36,7 +37,7 @@ func (w *worker) missing(r *request, server int32, twin *backend.Conn) bool {
 func (w *worker) madeGoodHere(r *request) {
 	w.p.recovery.madeGood(r.at, r.key(), r.when)
 	if r.onTwin {
-		at := time.Now().UnixMilli()
+		at := w.unixMilli(w.loop.Now())
 		w.p.journals[r.primary].add(r.key(), at)
 		w.note(r.key(), at, r.primary, addedFresh, w.conns[r.at])
 	}
@@ -50,8 +51,8 @@ func (w *worker) doubt(r *request, server int32, why string) {
 		other = r.backup
 	}
 	at := int64(0)
-	if r.phase == mirroring { // the primary has it
-		at = time.Now().UnixMilli()
+	if r.phase == mirroring { // the primary has had it since then
+		at = w.unixMilli(r.confirmed)
 	}
 	w.doubtKey(r.key(), at, server, other, why)
 }

@@ -49,31 +49,32 @@ type request struct {
 
 	gone atomic.Bool // nobody waits for the answer any more; any worker may look
 
-	op      protocol.Op
-	phase   phase
-	onTwin  bool // runs on the backup because the primary is out
-	moved   bool // a read that another loop runs
-	leased  bool
-	routed  bool // counted among the writes that run on the backup although the primary serves
-	sent    bool // counted among the writes in flight
-	failed  bool // the answer is an error of ours
-	lacking bool // its server may lack the key although the other one holds it
-	unsure  bool // counted among the session's gets that may be asked again after a miss
-	filled  bool // the key has been copied to its server
-	cured   bool // exactly, so that its journal does not matter
-	meta    bool // sent as a meta command, with the token
-	classic bool // no token is chosen for it
-	retoken bool // a retoken is under way behind it, which ends it
-	same    bool // what the backup answered before that
-	tries   uint8
-	copies  uint8  // how often its key was copied for it
-	at      int32  // the server that it runs on
-	absent  uint64 // of the entry that it made in the journal of a server that is out, 0 for none
-	when    uint64 // of the key's entry in that server's journal, 0 for none
-	primary int32  // index of the server; -1: none
-	backup  int32
-	hash    uint64
-	stripe  uint32
+	op        protocol.Op
+	phase     phase
+	onTwin    bool // runs on the backup because the primary is out
+	moved     bool // a read that another loop runs
+	leased    bool
+	routed    bool // counted among the writes that run on the backup although the primary serves
+	sent      bool // counted among the writes in flight
+	failed    bool // the answer is an error of ours
+	lacking   bool // its server may lack the key although the other one holds it
+	unsure    bool // counted among the session's gets that may be asked again after a miss
+	filled    bool // the key has been copied to its server
+	cured     bool // exactly, so that its journal does not matter
+	meta      bool // sent as a meta command, with the token
+	classic   bool // no token is chosen for it
+	retoken   bool // a retoken is under way behind it, which ends it
+	same      bool // what the backup answered before that
+	tries     uint8
+	copies    uint8  // how often its key was copied for it
+	at        int32  // the server that it runs on
+	confirmed int64  // by the loop's clock, when the primary had run it
+	absent    uint64 // of the entry that it made in the journal of a server that is out, 0 for none
+	when      uint64 // of the key's entry in that server's journal, 0 for none
+	primary   int32  // index of the server; -1: none
+	backup    int32
+	hash      uint64
+	stripe    uint32
 
 	flags  uint32
 	expiry int64

@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"time"
-
 	"magent/backend"
 	"magent/proxy/protocol"
 )
@@ -81,7 +79,7 @@ func (w *worker) runOnTwin(r *request) (done, ok bool) {
 	if r.Write {
 		w.onTwins[r.stripe]++
 		r.routed = true
-		at := time.Now().UnixMilli()
+		at := w.unixMilli(w.loop.Now())
 		how := w.p.journals[r.primary].add(r.key(), at)
 		w.p.servers[r.primary].Doubt("a key was written without it")
 		w.note(r.key(), at, r.primary, how, b)

@@ -43,8 +43,9 @@ type worker struct {
 	request   protocol.Request // being parsed
 	line      []byte           // an answer being made
 
-	tokens   tokens
-	retokens *retoken // free ones
+	clockZero int64 // Unix nanoseconds of the loop's clock at its 0
+	tokens    tokens
+	retokens  *retoken // free ones
 
 	writes  int           // in flight, until mirrored
 	pausing bool          // a flush_all lets writes end
@@ -91,7 +92,8 @@ func newWorker(p *Proxy, index int) (*worker, error) {
 	w.notes = make([]notes, len(p.servers)*len(p.servers))
 	w.asked = math.MinInt64 / 2
 	w.asleep = p.pools.backup != nil
-	w.tokens = newTokens(p.tokenIDs+uint64(index), time.Now().UnixNano()-loop.Now())
+	w.clockZero = time.Now().UnixNano() - loop.Now()
+	w.tokens = newTokens(p.tokenIDs+uint64(index), w.clockZero)
 	w.looks.known = map[string]bool{}
 	w.looks.timer.Func = w.lookNow
 	w.sweep.Func = w.sweepIdle

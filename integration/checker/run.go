@@ -133,7 +133,7 @@ func runRound(tb testing.TB, o Options, cluster *Cluster, name string, rng *rand
 		}
 	}
 	if !tb.Failed() {
-		h.Ops = append(h.Ops, finalReads(tb, cluster, r)...)
+		h.Ops = append(h.Ops, finalReads(tb, cluster, r, h)...)
 	}
 	totals.count(h)
 	totals.Alarms += in.alarms
@@ -167,7 +167,7 @@ const finalWithin = 5 * time.Second
 
 // finalReads compares the servers, which have to be equal, and returns what
 // they hold as reads of the keys.
-func finalReads(tb testing.TB, cluster *Cluster, r *round) []*Op {
+func finalReads(tb testing.TB, cluster *Cluster, r *round, h *History) []*Op {
 	tb.Helper()
 	if err := cluster.awaitWhole(); err != nil {
 		tb.Errorf("after round %s: %v", r.name, err)
@@ -182,6 +182,9 @@ func finalReads(tb testing.TB, cluster *Cluster, r *round) []*Op {
 	if len(differ) > 0 {
 		tb.Errorf("after round %s the servers differ in %d of %d keys although redundancy is whole:\n%s",
 			r.name, len(differ), len(r.keys), strings.Join(differ, "\n"))
+		key, _, _ := strings.Cut(differ[0], ":")
+		tb.Logf("the end of the history of %s:\n%s", key, h.around(h.ofKey(key, false), -1))
+		h.byKey = nil // more comes
 	}
 	var ops []*Op
 	for key, held := range agreed {
