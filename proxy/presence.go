@@ -162,13 +162,13 @@ type contender struct {
 	asked  time.Time
 }
 
-// before tells whether another proxy comes before this one. It was asked at
-// least as late as it has told.
+// before tells whether another proxy comes before this one. What it has told is
+// late, so it was asked that late at least.
 func (c contender) before(own contender) bool {
 	if c.active != own.active {
 		return c.active
 	}
-	if since := c.asked.Sub(own.asked); c.active && (since > 0 || -since > sameMoment) {
+	if since := c.asked.Sub(own.asked); c.active && (since > leftAfter || -since > sameMoment) {
 		return since > 0
 	}
 	if c.uses != own.uses {
@@ -195,9 +195,9 @@ func (rc *recovery) judge() {
 	if rc.idle.Swap(!some) == some && (len(present) > 0 || rc.yielded.Load()) {
 		rc.yielded.Store(!some)
 		if some {
-			rc.p.log.Info().Bool("others", len(present) > 0).Msg("this proxy sees to the servers")
+			rc.p.log.Info().Bool("others", len(present) > 0).Msg("this proxy mends the servers from now on")
 		} else {
-			rc.p.log.Info().Msg("another proxy sees to the servers; this one is idle")
+			rc.p.log.Info().Msg("another proxy mends the servers from now on; this one only serves")
 		}
 	}
 	if some {
@@ -290,8 +290,8 @@ func (w *worker) fallAsleep() {
 	}
 }
 
-// wakeUp has the facts read that others have noted, and then the clients
-// served.
+// wakeUp has the facts read that others have noted, if there are others, and
+// then the clients served.
 func (w *worker) wakeUp() {
 	if w.waking {
 		return
@@ -302,8 +302,10 @@ func (w *worker) wakeUp() {
 		rc.forgetting.Lock() // what is read now is not forgotten as long as clients are served
 		rc.awake.Add(1)
 		rc.forgetting.Unlock()
-		rc.readAllFacts()
-		rc.judge()
+		if !rc.alone() {
+			rc.readAllFacts()
+			rc.judge()
+		}
 		w.loop.Post(engine.TaskFunc(w.awake))
 	})
 }

@@ -51,6 +51,7 @@ type Proxy struct {
 	idle            atomic.Int64 // nanoseconds
 	memoryPerWorker atomic.Int64 // bytes
 	warnings        warnings
+	unreached       []atomic.Bool // by index of the server: it was said that it cannot be reached
 
 	listeners []int
 	opened    chan struct{} // closed when the first clients are let in
@@ -83,6 +84,7 @@ func New(o Options, log zerolog.Logger) (*Proxy, error) {
 	if err := p.buildPools(); err != nil {
 		return nil, err
 	}
+	p.unreached = make([]atomic.Bool, len(p.servers))
 	for range p.servers {
 		p.journals = append(p.journals, newJournal(o.JournalKeys, o.JournalMemory))
 	}
@@ -240,6 +242,10 @@ func (p *Proxy) startProbers(ctx context.Context) <-chan struct{} {
 }
 
 func (p *Proxy) probeFailed(s *backend.Server, err error) {
+	if _, known := s.Life(); !known && !p.unreached[s.Index].Swap(true) {
+		p.log.Warn().Str("server", s.Name()).Err(err).Msg("this server has not been reached yet; it is tried again")
+		return
+	}
 	p.warnings.warn(p.log.Debug().Str("server", s.Name()).Err(err), "probe "+s.Name(), "a probe failed")
 }
 

@@ -214,6 +214,9 @@ func (q *statsQuery) servers() {
 		q.stat(s.Name()+":flushes", s.Flushes.Load())
 		r := &q.p.recovery.resyncs[i]
 		complete := "yes"
+		if !s.Serves() {
+			complete = "unknown"
+		}
 		if q.p.recovery.lacks(int32(i)) {
 			complete = "no"
 		}

@@ -38,7 +38,7 @@ func subcommandNamed(name string) *subcommand {
 	for _, c := range []subcommand{
 		{name: "explain", operand: "KEY", check: checkKey, show: showExplanation},
 		{name: "resync", show: func(w io.Writer, _ map[string]string) error {
-			_, err := fmt.Fprintln(w, `the resync has begun; "stats servers" shows how far it is`)
+			_, err := fmt.Fprintln(w, `the resync has begun, or begins when the servers can be reached; "stats servers" shows how far it is`)
 			return err
 		}},
 	} {
