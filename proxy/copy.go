@@ -31,6 +31,7 @@ type keyCopy struct {
 	from, to  int32 // servers; from may be nowhere
 	exact     bool
 	careful   bool   // another proxy may write the key; see lookFirst
+	direct    bool   // nothing is stored; see onlyGets
 	token     uint64 // careful: of the target's item, 0 when it had none
 	noteTries uint8
 	timer     engine.Timer
@@ -121,6 +122,9 @@ func (w *worker) beginCopies(stripe uint32) {
 			c.end(true)
 		case c.when != 0 && (!missed || now != c.when):
 			c.end(false) // who waits for it looks again what is to be done
+		case c.careful && c.from != nowhere && c.onlyGets() && !w.p.recovery.acts(c.to):
+			c.direct = true
+			c.fetch()
 		case c.careful:
 			c.lookFirst()
 		case c.from == nowhere:
@@ -182,10 +186,26 @@ func (c *keyCopy) Found(block []byte, header *protocol.ValueHeader, keep bool) {
 		c.lookAtTarget()
 		return
 	}
-	if !c.exact {
+	if !c.exact || c.direct {
 		c.answerGets()
 	}
+	if c.direct {
+		c.end(false)
+		return
+	}
 	c.store()
+}
+
+// onlyGets tells whether nothing but gets waits for the copy. Beside a proxy that
+// sees to the target they are answered from the source, and nothing is stored:
+// that proxy copies in order with its clients' writes.
+func (c *keyCopy) onlyGets() bool {
+	for _, r := range c.waiting {
+		if r.op != protocol.OpGet {
+			return false
+		}
+	}
+	return len(c.then) == 0 && !c.compare
 }
 
 // answerGets answers the gets that wait, with what the key's other server
@@ -202,6 +222,23 @@ func (c *keyCopy) answerGets() {
 			continue // it is asked for again
 		}
 		c.w.answerCopy(r, c)
+	}
+	clear(c.waiting[len(left):])
+	c.waiting = left
+}
+
+// missGets answers the gets that wait: the key's other server, which holds what
+// is right, does not hold it.
+func (c *keyCopy) missGets() {
+	left := c.waiting[:0]
+	for i, r := range c.waiting {
+		if r.op != protocol.OpGet {
+			left = append(left, c.waiting[i:]...)
+			break
+		}
+		c.w.stats.getMisses++
+		c.w.replyBlock(r, nil, nil, false)
+		c.w.settle(r)
 	}
 	clear(c.waiting[len(left):])
 	c.waiting = left
@@ -272,6 +309,9 @@ func (c *keyCopy) Missed() {
 		c.compareWith(nil, nil)
 	case c.compare:
 		c.lookAtTarget()
+	case c.direct && c.exact:
+		c.missGets()
+		c.end(false)
 	case c.exact:
 		c.remove()
 	default:

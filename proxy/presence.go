@@ -15,16 +15,16 @@ import (
 
 // The proxies that serve one server tell each other by an item on it: a line
 // for each, "<name> <count> <silence> <out>". The count changes as long as the
-// proxy lives, silence is how long no client has asked it for a key, in
+// proxy lives, silence is how long no client has written through it, in
 // milliseconds, and out are the servers that it cannot use, with commas, or "-".
 // A "!" behind a server says that writes may still be under way there; see
 // markLate.
 //
 // Only one proxy should see to a server: two that copy and flush in turn undo
-// each other's work, and one that has clients copies in order with their writes.
-// So it is the one that clients have asked last; when several have clients, or
-// none, one that can use the server; of these, the one whose name comes first. One
-// whose clients have just left begins nothing until it is known where they are.
+// each other's work, and one whose clients write copies in order with that. So it
+// is the one whose clients have written last; when those of several write, or
+// of none, one that can use the server; of these, the one whose name comes first. One
+// whose clients have just stopped begins nothing until it is known where they are.
 // An idle proxy looks at nothing but whether the servers answer, and when a
 // client comes it first reads what the others have noted, as it does at its
 // start.
@@ -33,11 +33,11 @@ const (
 	proxiesKey  = backend.Prefix + "proxies"
 	beatForget  = 30 * time.Second       // a line that has not changed for so long is taken out
 	othersFor   = 3 * time.Second        // another proxy counts as present without a sign of it
-	idleAfter   = time.Second            // without a request a proxy is idle
+	idleAfter   = time.Second            // without a write a proxy is idle
 	sameMoment  = 500 * time.Millisecond // by which what is known of another one's clients may be late
 	settleIn    = 500 * time.Millisecond // after its start a proxy waits to see who is there
 	asleepAfter = 100 * time.Millisecond
-	leftAfter   = 200 * time.Millisecond // without a request, the clients may be elsewhere
+	leftAfter   = 200 * time.Millisecond // without a write, the clients may be elsewhere
 	leftFor     = 800 * time.Millisecond // until the others have told
 	wakeUpLimit = 2 * time.Second        // until clients are served again, whatever the servers say
 	longSilence = time.Minute            // a longer one is not told
@@ -46,15 +46,15 @@ const (
 // beat is the last sign of another proxy.
 type beat struct {
 	count   string
-	asked   time.Time // when a client asked it last
+	wrote   time.Time // when a client wrote last
 	out     []string  // servers that it cannot use
 	late    []string  // those where writes may still be under way
 	changed time.Time
 	alive   bool // its count has changed; until then it may be the line of one that has died
 }
 
-// active tells whether it has clients.
-func (b *beat) active(now time.Time) bool { return now.Sub(b.asked) < idleAfter+sameMoment }
+// active tells whether it has clients that write.
+func (b *beat) active(now time.Time) bool { return now.Sub(b.wrote) < idleAfter+sameMoment }
 
 // beatPlace is where it was seen: each server has a line of its own.
 type beatPlace struct {
@@ -80,7 +80,7 @@ func parseBeat(line string, now time.Time) (name string, b beat, ok bool) {
 	if err != nil {
 		return "", b, false
 	}
-	b.count, b.asked, b.changed = words[1], now.Add(-time.Duration(silence)*time.Millisecond), now
+	b.count, b.wrote, b.changed = words[1], now.Add(-time.Duration(silence)*time.Millisecond), now
 	if words[3] != "-" {
 		for name := range strings.SplitSeq(words[3], ",") {
 			name, late := strings.CutSuffix(name, "!")
@@ -137,7 +137,7 @@ func (rc *recovery) alone() bool { return !rc.others.Load() }
 
 // acts tells whether this proxy sees to a server.
 func (rc *recovery) acts(server int32) bool {
-	silence := time.Since(rc.lastAsked())
+	silence := time.Since(rc.lastWrite())
 	left := silence > leftAfter && silence < leftFor && !rc.alone()
 	return rc.care[server].acts.Load() && !left
 }
@@ -149,26 +149,26 @@ func (rc *recovery) rival(server int32) bool { return rc.care[server].rival.Load
 // that this one has given up.
 func (rc *recovery) late(server int32) bool { return rc.care[server].late.Load() }
 
-// active tells whether clients have asked for keys lately.
-func (rc *recovery) active() bool { return time.Since(rc.lastAsked()) < idleAfter }
+// active tells whether clients have written lately.
+func (rc *recovery) active() bool { return time.Since(rc.lastWrite()) < idleAfter }
 
-func (rc *recovery) lastAsked() time.Time { return time.Unix(0, rc.asked.Load()) }
+func (rc *recovery) lastWrite() time.Time { return time.Unix(0, rc.wrote.Load()) }
 
 // contender is a proxy that could see to a server.
 type contender struct {
 	name   string
 	uses   bool // the server
 	active bool
-	asked  time.Time
+	wrote  time.Time
 }
 
 // before tells whether another proxy comes before this one. What it has told is
-// late, so it was asked that late at least.
+// late, so it was wrote that late at least.
 func (c contender) before(own contender) bool {
 	if c.active != own.active {
 		return c.active
 	}
-	if since := c.asked.Sub(own.asked); c.active && (since > leftAfter || -since > sameMoment) {
+	if since := c.wrote.Sub(own.wrote); c.active && (since > leftAfter || -since > sameMoment) {
 		return since > 0
 	}
 	if c.uses != own.uses {
@@ -207,11 +207,11 @@ func (rc *recovery) judge() {
 
 func (rc *recovery) judgeFor(server int32, now time.Time, present map[string]beat) (acts bool) {
 	s := rc.p.servers[server]
-	own := contender{rc.presence.name, s.Serves(), rc.active(), rc.lastAsked()}
+	own := contender{rc.presence.name, s.Serves(), rc.active(), rc.lastWrite()}
 	acts = own.active || now.Sub(rc.p.started) >= settleIn
 	late := false
 	for name, b := range present {
-		if (contender{name, !slices.Contains(b.out, s.Name()), b.active(now), b.asked}).before(own) {
+		if (contender{name, !slices.Contains(b.out, s.Name()), b.active(now), b.wrote}).before(own) {
 			acts = false
 		}
 		late = late || slices.Contains(b.late, s.Name())
@@ -248,7 +248,7 @@ func (rc *recovery) beatLine(now time.Time) string {
 		}
 	}
 	names := cmp.Or(strings.Join(out, ","), "-")
-	silence := min(now.Sub(rc.lastAsked()), longSilence)
+	silence := min(now.Sub(rc.lastWrite()), longSilence)
 	return fmt.Sprintf("%s %d %d %s\n", rc.presence.name, now.UnixNano(), silence.Milliseconds(), names)
 }
 
@@ -281,7 +281,7 @@ func (w *watcher) beat(held backend.Stored) error {
 }
 
 // fallAsleep holds back the clients of this worker from now on when none has
-// asked for a moment and another proxy is there: what that one does until the
+// wrote for a moment and another proxy is there: what that one does until the
 // next request has to be read first.
 func (w *worker) fallAsleep() {
 	if !w.asleep && !w.p.recovery.alone() && w.loop.Now()-max(w.asked, w.woken) > int64(asleepAfter) && !w.frozen {

@@ -48,7 +48,7 @@ func TestPresence(t *testing.T) {
 	note(4*time.Second, "z 2 100 cache:1,cache:2", 0, false)
 	want(4*time.Second, "z")
 	z := p.present(at(4 * time.Second))["z"]
-	if !z.alive || !z.asked.Equal(at(3900*time.Millisecond)) || !slices.Equal(z.out, []string{"cache:1", "cache:2"}) {
+	if !z.alive || !z.wrote.Equal(at(3900*time.Millisecond)) || !slices.Equal(z.out, []string{"cache:1", "cache:2"}) {
 		t.Errorf("z is known as %+v", z)
 	}
 	// Each server has its own line of one proxy: an old one there does not hide
@@ -115,7 +115,7 @@ func TestOneProxySeesToAServer(t *testing.T) {
 		}
 		rc.presence.name = "m"
 		if c.own {
-			rc.asked.Store(time.Now().UnixNano())
+			rc.wrote.Store(time.Now().UnixNano())
 		}
 		hear := func(count string) {
 			if name, rest, ok := strings.Cut(c.other, " "); ok {
@@ -199,13 +199,13 @@ func TestBeat(t *testing.T) {
 	if !strings.HasPrefix(command, "add __magent__:proxies 0 0 ") || len(lines) != 1 || !strings.HasPrefix(lines[0], "m ") || !strings.HasSuffix(lines[0], " 60000 127.0.0.1:1,127.0.0.1:2") {
 		t.Errorf("the first beat is %q, %q", command, lines)
 	}
-	rc.asked.Store(time.Now().UnixNano())
+	rc.wrote.Store(time.Now().UnixNano())
 	command, lines = beat(backend.Stored{CAS: 42, Value: []byte("m 1 60000 -\na 5 7 -\nnonsense\n\nz 6 60000 -\nx 1 2 3 4\n")})
 	if !strings.HasPrefix(command, "cas __magent__:proxies 0 0 ") || !strings.HasSuffix(command, " 42") {
 		t.Errorf("command %q, want a cas with the token of what was read", command)
 	}
 	own, ok := beat0(t, lines[0])
-	if len(lines) != 3 || !ok || time.Since(own.asked) > 10*time.Second || !slices.Equal(lines[1:], []string{"a 5 7 -", "z 6 60000 -"}) {
+	if len(lines) != 3 || !ok || time.Since(own.wrote) > 10*time.Second || !slices.Equal(lines[1:], []string{"a 5 7 -", "z 6 60000 -"}) {
 		t.Errorf("lines %q", lines)
 	}
 	if names := slices.Sorted(maps.Keys(rc.presence.present(time.Now()))); !slices.Equal(names, []string{"a", "z"}) {

@@ -38,7 +38,7 @@ type recovery struct {
 	lookers []chan struct{}
 
 	presence presence
-	asked    atomic.Int64 // when a client last asked for a key, Unix nanoseconds, about
+	wrote    atomic.Int64 // when a client last wrote a key, Unix nanoseconds, about
 	others   atomic.Bool  // another proxy is there
 	care     []care       // of each server
 	idle     atomic.Bool  // this proxy sees to no server

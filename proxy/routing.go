@@ -101,6 +101,7 @@ func (w *worker) ask(c *backend.Conn, r *request) {
 func (w *worker) write(r *request) {
 	r.Write = true
 	w.route(r)
+	w.wrote = w.loop.Now()
 	if r.session.unsure > 0 && w.afterReads(r) {
 		return
 	}

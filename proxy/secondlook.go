@@ -68,8 +68,8 @@ func (w *worker) lookAt(l secondLook) {
 // lookNow compares the keys that are due.
 func (w *worker) lookNow() {
 	w.loop.Arm(&w.looks.timer, lookTick)
-	if silent := w.loop.Now() - w.asked; silent < int64(lookTick)*2 {
-		w.p.recovery.asked.Store(time.Now().UnixNano())
+	if silent := w.loop.Now() - w.wrote; silent < int64(lookTick)*2 {
+		w.p.recovery.wrote.Store(time.Now().UnixNano())
 	}
 	w.fallAsleep()
 	s := &w.looks

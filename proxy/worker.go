@@ -69,6 +69,7 @@ type worker struct {
 
 	sweep      engine.Timer
 	asked      int64 // when a client last asked for a key
+	wrote      int64 // when a client last wrote one
 	asleep     bool  // clients wait until it is known what other proxies have done
 	waking     bool
 	woken      int64 // when they last went on
@@ -90,7 +91,7 @@ func newWorker(p *Proxy, index int) (*worker, error) {
 	}
 	w.copies, w.idle, w.onTwins = map[string]*keyCopy{}, map[uint32]int{}, map[uint32]int{}
 	w.notes = make([]notes, len(p.servers)*len(p.servers))
-	w.asked = math.MinInt64 / 2
+	w.asked, w.wrote = math.MinInt64/2, math.MinInt64/2
 	w.asleep = p.pools.backup != nil
 	w.clockZero = time.Now().UnixNano() - loop.Now()
 	w.tokens = newTokens(p.tokenIDs+uint64(index), w.clockZero)
