@@ -120,6 +120,7 @@ func (w *watcher) keep(server int32, f fact) error {
 		return err
 	}
 	if done, err := w.keepMarks(server, f); done || err != nil {
+		rc.lookSoon(w.at)
 		return err
 	}
 	if !rc.acts(server) {
@@ -143,6 +144,9 @@ func (w *watcher) keep(server int32, f fact) error {
 				s.Doubt("another proxy has made writes without it")
 			}
 			rc.wake()
+		}
+		if j.empty() && (len(f.record.keys) > 0 || f.record.lost()) {
+			rc.lookSoon(w.at) // and begin the next generation
 		}
 		return nil
 	}
