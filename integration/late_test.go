@@ -37,13 +37,16 @@ func TestWritesOfAnotherProxyThatArriveLate(t *testing.T) {
 			for _, want := range []string{"1002", "1003", "1004"} {
 				count(second, "n", want)
 			}
-			p.link(0, cut).Heal()
+			// As long as it takes to see to a server that nothing is on its way to.
+			harness.Poll(3*time.Second, func() bool { return stateOf(t, p.proxies[1], p.junctions[cut].Addr) == "up" })
 			count(second, "n", "1005")
-			p.awaitWhole(t)
+			p.link(0, cut).Heal()
 			count(second, "n", "1006")
+			p.awaitWhole(t)
+			count(second, "n", "1007")
 			all := p.awaitSame(t, 10*time.Second)
-			if all["n"].value != "1006" || all["m"].value != "1001" {
-				t.Fatalf("n is %s and m is %s on both servers, want 1006 and 1001", all["n"].value, all["m"].value)
+			if all["n"].value != "1007" || all["m"].value != "1001" {
+				t.Fatalf("n is %s and m is %s on both servers, want 1007 and 1001", all["n"].value, all["m"].value)
 			}
 		})
 	}
