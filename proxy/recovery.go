@@ -383,9 +383,6 @@ func (rc *recovery) step(ctx context.Context, server int32) bool {
 		if s.Trust(why) && (!j.empty() || rc.lacks(server)) {
 			s.Doubt("it was found to lack keys at this moment")
 		}
-		for _, at := range rc.twins[server] {
-			rc.lookSoon(at) // what was made good need not be noted any longer
-		}
 		return true
 	}
 	return false

@@ -67,6 +67,7 @@ type request struct {
 	same      bool // what the backup answered before that
 	tries     uint8
 	copies    uint8  // how often its key was copied for it
+	again     uint8  // how often it was asked again because a write was under way
 	at        int32  // the server that it runs on
 	confirmed int64  // by the loop's clock, when the primary had run it
 	absent    uint64 // of the entry that it made in the journal of a server that is out, 0 for none

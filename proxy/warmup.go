@@ -146,8 +146,8 @@ func (w *worker) copyFirst(r *request, at, other int32, exact bool) (done bool) 
 	if from == nowhere && !exact {
 		// Its other server has missed a write that may be under way here: a miss
 		// would be older than that, and the value before it is not here.
-		if other >= 0 && !r.Write && r.copies < copyLimit-1 && w.p.leases.holder(stripeOf(r.hash)) >= 0 {
-			r.copies++
+		if other >= 0 && !r.Write && r.again < copyLimit && w.p.leases.holder(stripeOf(r.hash)) >= 0 {
+			r.again++
 			w.read(r)
 			return true
 		}
