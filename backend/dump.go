@@ -61,7 +61,8 @@ func (c *Client) dump(walk string, each func(key []byte, access int64, size int)
 			if k.IsText() { // others cannot be asked for in a line
 				each(k.Key, k.Access, k.Size)
 			}
-		case first && strings.HasPrefix(string(line), "BUSY"):
+		// The second is what a crawler says that is just being turned on.
+		case first && (strings.HasPrefix(string(line), "BUSY") || string(line) == "ERROR an unknown error happened"):
 			return fmt.Errorf("%w: it answered %.60q", ErrClosed, line)
 		case first && strings.HasSuffix(string(line), "crawler disabled"):
 			return errCrawlerOff

@@ -23,7 +23,7 @@ func dumped(t *testing.T, m *memcached, walk string) (keys map[string]int64, err
 			}
 			keys[string(key)] = access
 		})
-		return err == nil || !strings.Contains(err.Error(), "BUSY")
+		return err == nil || !errors.Is(err, ErrClosed)
 	})
 	return keys, err
 }

@@ -281,18 +281,19 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 // Restored is told that a verdict was carried out (backend.Recovery).
 func (rc *recovery) Restored(s *backend.Server, v backend.Verdict) {
 	rc.care[s.Index].flush.Store(false)
-	if v.Flush {
-		// What is entered from now on is replayed for nothing: it holds nothing.
-		rc.p.journals[s.Index].clear()
-		if len(rc.twins[s.Index]) > 0 {
-			rc.setLacks(int32(s.Index), true)
-		}
+	if v.Flush && len(rc.twins[s.Index]) > 0 {
+		rc.setLacks(int32(s.Index), true)
 	}
 	if rc.lacks(int32(s.Index)) {
 		rc.resyncs[s.Index].again()
 		rc.tellLacking(s)
 	}
 	rc.askedLater(int32(s.Index))
+	if v.Flush {
+		// What is entered from now on is replayed for nothing: it holds nothing. Until
+		// it serves, nobody is to think that it may hold something.
+		rc.p.journals[s.Index].clear()
+	}
 	rc.wake()
 }
 
