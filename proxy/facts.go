@@ -101,7 +101,12 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 	for _, key := range f.record.keys {
 		times[key.name]++ // what others have noted too stands there more often
 	}
-	for _, key := range f.record.keys {
+	// What is new stands behind what was read before.
+	known := rec.readKeys(len(f.record.keys))
+	if anew || rc.rival(server) {
+		known = 0
+	}
+	for _, key := range f.record.keys[known:] {
 		if times[key.name] > rec.mineTimes(key.name) && (anew || rec.mergedToken() != f.token) {
 			news = rc.enterNoted(server, key) || news
 		}

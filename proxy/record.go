@@ -205,6 +205,7 @@ type record struct {
 
 	mu     sync.Mutex
 	mine   map[string]int  // keys that this proxy has noted, and how often
+	read   int             // keys of it that were read
 	losses int             // what others have said of keys that are not known, and is in the journal
 	merged uint64          // cas token of the record whose keys are in the journal
 	marks  map[string]mark // of other proxies
@@ -262,7 +263,7 @@ func (r *record) renew(generation uint64) {
 	r.generation.Store(generation)
 	r.size.Store(0)
 	r.kept.Store(false)
-	r.mine, r.losses, r.merged, r.again = nil, 0, 0, true
+	r.mine, r.losses, r.merged, r.again, r.read = nil, 0, 0, true, 0
 }
 
 func (r *record) noteMine(key string) {
@@ -272,6 +273,19 @@ func (r *record) noteMine(key string) {
 		r.mine = map[string]int{}
 	}
 	r.mine[key]++
+}
+
+// readKeys notes how many keys the record has, and returns how many it had when it
+// was read before, 0 when it is shorter now.
+func (r *record) readKeys(n int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := r.read
+	r.read = n
+	if before > n {
+		return 0
+	}
+	return before
 }
 
 // newLosses tells whether others have said more often that keys are not known,

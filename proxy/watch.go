@@ -267,6 +267,7 @@ func (w *watcher) forget(server int32, f fact) bool {
 	}
 	rec.setMerged(0)
 	rec.newLosses(0)
+	rec.readKeys(0)
 	return true
 }
 
