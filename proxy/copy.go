@@ -209,36 +209,36 @@ func (c *keyCopy) onlyGets() bool {
 }
 
 // answerGets answers the gets that wait, with what the key's other server
-// holds: they need not wait for the copy. What came behind another command
-// goes on waiting with it.
+// holds: they need not wait for the copy.
 func (c *keyCopy) answerGets() {
-	left := c.waiting[:0]
-	for i, r := range c.waiting {
-		if r.op != protocol.OpGet {
-			left = append(left, c.waiting[i:]...)
-			break
-		}
+	c.takeGets(func(r *request) {
 		if r.w == r.home && r.session != nil && r.session.postpone(r) {
-			continue // it is asked for again
+			return // it is asked for again
 		}
 		c.w.answerCopy(r, c)
-	}
-	clear(c.waiting[len(left):])
-	c.waiting = left
+	})
 }
 
 // missGets answers the gets that wait: the key's other server, which holds what
 // is right, does not hold it.
 func (c *keyCopy) missGets() {
+	c.takeGets(func(r *request) {
+		c.w.stats.getMisses++
+		c.w.replyBlock(r, nil, nil, false)
+		c.w.settle(r)
+	})
+}
+
+// takeGets has the gets answered that wait. What came behind another command
+// goes on waiting with it.
+func (c *keyCopy) takeGets(answer func(r *request)) {
 	left := c.waiting[:0]
 	for i, r := range c.waiting {
 		if r.op != protocol.OpGet {
 			left = append(left, c.waiting[i:]...)
 			break
 		}
-		c.w.stats.getMisses++
-		c.w.replyBlock(r, nil, nil, false)
-		c.w.settle(r)
+		answer(r)
 	}
 	clear(c.waiting[len(left):])
 	c.waiting = left
