@@ -77,6 +77,41 @@ func TestAServerThatMissedMoreThanIsKnownIsFlushedOnce(t *testing.T) {
 	}
 }
 
+// Several servers have each other's keys, and one of them missed more than its
+// journal holds. Each twin tells of that, and both proxies have clients:
+// redundancy becomes whole for both. When the clients then use one proxy alone,
+// the server is left as it is.
+//
+// promise: C6
+func TestSeveralTwinsTellOfOneLoss(t *testing.T) {
+	for who, servers := range map[string]func(*story) []*harness.Memcached{
+		"primary": func(s *story) []*harness.Memcached { return s.primaries },
+		"backup":  func(s *story) []*harness.Memcached { return s.backups },
+	} {
+		for writer := range 2 {
+			t.Run(fmt.Sprintf("%s, proxy %d writes", who, writer), func(t *testing.T) {
+				t.Parallel()
+				p := startPairBefore(t, 2, 2, slices.Concat(hanging, []string{"--journal-keys", "200"})...)
+				cut := servers(p.story)[0]
+				var leave []func()
+				for _, m := range p.proxies {
+					leave = append(leave, keepBusy(t, m.Addr))
+				}
+				known := p.missedBy(t, cut, writer, keysNamed("still:", 1600), "<new>")
+				cut.Thaw()
+				p.awaitWhole(t)
+				p.staysWhole(t, cut, 2)
+				leave[writer]()
+				pause(t, 2*time.Second) // by then that proxy is one without clients
+				p.staysWhole(t, cut, 2)
+				leave[1-writer]()
+				p.serves(t, known)
+				expectHeld(t, p.awaitSame(t, 10*time.Second), known)
+			})
+		}
+	}
+}
+
 // Somebody has deleted keys on a server directly, and asks one proxy to fill it
 // again: whichever it is, also one without clients, which leaves the servers to
 // the other.

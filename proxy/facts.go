@@ -94,7 +94,7 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 	// Who has said so once says it no more, whatever it misses.
 	losses := f.record.lossesBut(rc.presence.name)
 	if rec.newLosses(losses) || losses > 0 && anew && rc.rival(server) {
-		j.loseNoted()
+		j.loseNoted(at)
 		news = true
 	}
 	times := map[string]int{}
@@ -129,21 +129,11 @@ func (rc *recovery) enterNoted(server int32, key missedKey) bool {
 }
 
 // forgetRenewed takes out of a server's journal what another proxy has made good
-// that has begun a new generation of a record. Keys that are not known any more
-// count as made good when all records are new.
+// that has begun a new generation of a record.
 func (rc *recovery) forgetRenewed(server, at int32) {
 	rec := rc.record(server, at)
 	rec.renewed.Store(rec.notedUntil())
-	all := rec.renewed.Load()
-	for _, twin := range rc.twins[server] {
-		if rc.p.servers[twin].Serves() {
-			all = min(all, rc.record(server, twin).renewed.Load())
-		}
-	}
-	rc.p.journals[server].forgetUntil(rec.renewed.Load(), all, func(key string) bool {
-		primary, backup := rc.p.pools.find([]byte(key))
-		return primary == at || backup == at
-	})
+	rc.p.journals[server].forgetUntil(rec.renewed.Load(), at)
 }
 
 // compareUncertain has keys compared of which another proxy does not know

@@ -11,8 +11,10 @@ import (
 //
 // All loops write to it, and the recovery of its server reads it.
 type journal struct {
-	most     int   // keys
-	mostSize int64 // bytes
+	most     int                    // keys
+	mostSize int64                  // bytes
+	twins    []int32                // of the server
+	twinOf   func(key []byte) int32 // the one that holds a key
 
 	count atomic.Int64 // keys, one more when it has overflowed; read without the lock
 
@@ -22,7 +24,8 @@ type journal struct {
 	size     int64
 	counter  uint64
 	overflow bool
-	foreign  bool // the overflow is another proxy's
+	foreign  bool             // the overflow is another proxy's
+	owed     map[int32]uint64 // when it has overflowed: the twins some of whose keys are not known, and when the last of them was entered
 }
 
 // entry is one key that was missed.
@@ -52,8 +55,10 @@ const (
 
 const entrySize = 96 // bytes that a key costs besides its own, at most
 
-func newJournal(most int, mostSize int64) *journal {
-	return &journal{most: most, mostSize: mostSize, keys: map[string]entry{}}
+// newJournal makes the journal of a server with such twins; twinOf tells which
+// of them holds a key.
+func newJournal(most int, mostSize int64, twins []int32, twinOf func(key []byte) int32) *journal {
+	return &journal{most: most, mostSize: mostSize, twins: twins, twinOf: twinOf, keys: map[string]entry{}}
 }
 
 // empty tells whether nothing has been missed.
@@ -74,6 +79,9 @@ func (j *journal) enter(key []byte, note bool, at int64) added {
 	}
 	if j.overflow {
 		j.foreign = j.foreign && !note
+		if note {
+			j.owed[j.twinOf(key)] = j.counter
+		}
 		return addedLost
 	}
 	if e, ok := j.keys[string(key)]; ok {
@@ -85,9 +93,9 @@ func (j *journal) enter(key []byte, note bool, at int64) added {
 	}
 	size := int64(len(key)) + entrySize
 	if len(j.keys) >= j.most || j.size+size > j.mostSize {
-		j.forget()
-		j.overflow, j.foreign = true, false
-		j.count.Store(1)
+		j.overflowNow()
+		j.foreign = false
+		j.owed[j.twinOf(key)] = j.counter
 		return addedLost
 	}
 	name := string(key)
@@ -105,27 +113,68 @@ func (j *journal) enter(key []byte, note bool, at int64) added {
 }
 
 // lose notes that everything may have been missed.
-func (j *journal) lose() { j.loseAll(false) }
-
-// loseNoted notes that another proxy has noted so.
-func (j *journal) loseNoted() { j.loseAll(true) }
-
-func (j *journal) loseAll(foreign bool) {
+func (j *journal) lose() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if !foreign {
-		j.counter++
+	j.counter++
+	j.overflowNow()
+	j.foreign = false
+	for _, at := range j.twins {
+		j.owed[at] = j.counter
 	}
-	if j.overflow {
-		foreign = foreign && j.foreign
-	}
+}
+
+// loseNoted notes that another proxy has missed keys of one twin that are not
+// known.
+func (j *journal) loseNoted(at int32) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	foreign := !j.overflow || j.foreign
 	for _, e := range j.keys {
 		foreign = foreign && e.foreign // what this proxy has missed is not forgotten with what others have
 	}
+	j.overflowNow()
 	j.foreign = foreign
+	j.owed[at] = max(j.owed[at], j.counter)
+}
+
+// overflowNow forgets the keys, and keeps whose twins they were.
+func (j *journal) overflowNow() {
+	if !j.overflow {
+		j.overflow, j.owed = true, map[int32]uint64{}
+	}
+	for key, e := range j.keys {
+		at := j.twinOf([]byte(key))
+		j.owed[at] = max(j.owed[at], e.when)
+	}
 	j.forget()
-	j.overflow = true
 	j.count.Store(1)
+}
+
+// settle takes it that what was entered up to a count of the keys of one twin is
+// made good.
+func (j *journal) settle(at int32, when uint64) {
+	if owed, ok := j.owed[at]; ok && owed <= when {
+		delete(j.owed, at)
+	}
+	if len(j.owed) == 0 {
+		j.known()
+	}
+}
+
+// known ends an overflow.
+func (j *journal) known() {
+	j.overflow, j.owed = false, nil
+	j.count.Store(0)
+}
+
+// lostOf tells whether keys of one twin are not known, and when the last of them
+// was entered.
+func (j *journal) lostOf(at int32) (when uint64, lost bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	when, lost = j.owed[at]
+	return when, lost
 }
 
 func (j *journal) forget() {
@@ -240,38 +289,32 @@ func (j *journal) latest() uint64 {
 	return j.counter
 }
 
-// forgetUntil takes out what another proxy has made good: of the keys that belong
-// to a record all that only others have noted, and what was entered up to a
-// count. When the keys are not known any more they count as made good if nothing
-// was entered since the count all.
-func (j *journal) forgetUntil(when, all uint64, belongs func(key string) bool) {
+// forgetUntil takes out what another proxy has made good that has begun a new
+// generation of the record on one twin: of that twin's keys all that only others
+// have noted, and what was entered up to a count.
+func (j *journal) forgetUntil(when uint64, at int32) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.overflow {
-		if j.counter <= all {
-			j.overflow = false
-			j.count.Store(0)
-		}
-		return
+		j.settle(at, when)
 	}
 	for key, e := range j.keys {
-		if (e.foreign || e.when <= when) && belongs(key) {
+		if (e.foreign || e.when <= when) && j.twinOf([]byte(key)) == at {
 			j.take(key)
 		}
 	}
 }
 
-// dropGood takes out what was entered up to a count and is made good. all says
-// that keys that are not known any more are, too.
-func (j *journal) dropGood(when uint64, all bool, good func(key string) bool) {
+// dropGood takes out what was entered up to a count, is one twin's and is made
+// good. So are keys that are not known any more.
+func (j *journal) dropGood(when uint64, at int32, good func(key string) bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.overflow && all && j.counter <= when {
-		j.overflow = false
-		j.count.Store(0)
+	if j.overflow {
+		j.settle(at, when)
 	}
 	for key, e := range j.keys {
-		if e.when <= when && good(key) {
+		if e.when <= when && j.twinOf([]byte(key)) == at && good(key) {
 			j.take(key)
 		}
 	}
@@ -317,8 +360,7 @@ func (j *journal) forgetForeign() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.overflow && j.foreign {
-		j.overflow = false
-		j.count.Store(0)
+		j.known()
 	}
 	for key, e := range j.keys {
 		if e.foreign {
@@ -375,8 +417,7 @@ func (j *journal) clear() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.forget()
-	j.overflow = false
-	j.count.Store(0)
+	j.known()
 }
 
 // length is the number of keys.

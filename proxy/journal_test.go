@@ -9,6 +9,14 @@ import (
 	"pgregory.net/rapid"
 )
 
+// newTestJournal makes the journal of a server with two twins, 0 and 1: they hold
+// keys of an even and an odd length.
+func newTestJournal(most int, mostSize int64) *journal {
+	return newJournal(most, mostSize, []int32{0, 1}, twinOfTest)
+}
+
+func twinOfTest(key []byte) int32 { return int32(len(key) % 2) }
+
 // A plain journal, to compare the real one with.
 type plainJournal struct {
 	most     int
@@ -17,6 +25,8 @@ type plainJournal struct {
 	counter  uint64
 	overflow bool
 	own      bool // the overflow may hold what this proxy has missed
+	owed     [2]uint64
+	lost     [2]bool // of each twin
 }
 
 type plainEntry struct {
@@ -42,6 +52,9 @@ func (p *plainJournal) enter(key string, foreign bool) added {
 	}
 	if p.overflow {
 		p.own = p.own || !foreign
+		if !foreign {
+			p.owe(twinOfTest([]byte(key)), p.counter)
+		}
 		return addedLost
 	}
 	if i := p.at(key); i >= 0 {
@@ -54,7 +67,9 @@ func (p *plainJournal) enter(key string, foreign bool) added {
 		return addedKnown
 	}
 	if len(p.entries) == p.most || p.size()+int64(len(key))+entrySize > p.mostSize {
-		p.entries, p.overflow, p.own = nil, true, true
+		p.forget()
+		p.owe(twinOfTest([]byte(key)), p.counter)
+		p.overflow, p.own = true, true
 		return addedLost
 	}
 	p.entries = append(p.entries, plainEntry{key, p.counter, foreign})
@@ -64,12 +79,40 @@ func (p *plainJournal) enter(key string, foreign bool) added {
 	return addedFresh
 }
 
-func (p *plainJournal) lose(foreign bool) {
-	if !foreign {
-		p.counter++
+func (p *plainJournal) owe(at int32, when uint64) {
+	p.owed[at], p.lost[at] = max(p.owed[at], when), true
+}
+
+func (p *plainJournal) forget() {
+	for _, e := range p.entries {
+		p.owe(twinOfTest([]byte(e.key)), e.when)
 	}
-	p.own = p.own && p.overflow || !foreign || slices.ContainsFunc(p.entries, func(e plainEntry) bool { return !e.foreign })
-	p.entries, p.overflow = nil, true
+	p.entries = nil
+}
+
+func (p *plainJournal) lose() {
+	p.counter++
+	p.entries, p.overflow, p.own = nil, true, true
+	p.owe(0, p.counter)
+	p.owe(1, p.counter)
+}
+
+func (p *plainJournal) loseNoted(at int32) {
+	p.own = p.own && p.overflow || slices.ContainsFunc(p.entries, func(e plainEntry) bool { return !e.foreign })
+	p.forget()
+	p.owe(at, p.counter)
+	p.overflow = true
+}
+
+func (p *plainJournal) clear() {
+	p.entries, p.overflow, p.owed, p.lost = nil, false, [2]uint64{}, [2]bool{}
+}
+
+func (p *plainJournal) settle(at int32, when uint64) {
+	if p.lost[at] && p.owed[at] <= when {
+		p.owed[at], p.lost[at] = 0, false
+	}
+	p.overflow = p.lost[0] || p.lost[1]
 }
 
 func (p *plainJournal) keys(n int) (keys []string) {
@@ -87,7 +130,7 @@ func TestJournalIsAList(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		most := rapid.IntRange(1, 8).Draw(t, "most")
 		mostSize := int64(rapid.IntRange(1, 9).Draw(t, "size")) * (entrySize + 3)
-		j := newJournal(most, mostSize)
+		j := newTestJournal(most, mostSize)
 		model := &plainJournal{most: most, mostSize: mostSize}
 		key := rapid.SampledFrom([]string{"a", "bb", "ccc", "dddd", "eeeee", "f", "gg", "hhh"})
 		var removable []plainEntry // of now and of earlier
@@ -117,39 +160,42 @@ func TestJournalIsAList(t *testing.T) {
 			},
 			"forgetUntil": func(t *rapid.T) {
 				when := rapid.Uint64Range(0, model.counter+1).Draw(t, "when")
-				all := rapid.Uint64Range(0, model.counter+1).Draw(t, "all")
-				belongs := rapid.SampledFrom([]string{"a", "gg", "hhh"}).Draw(t, "belongs")
-				j.forgetUntil(when, all, func(key string) bool { return key >= belongs })
-				if model.overflow {
-					model.overflow = model.counter > all
-					return
-				}
-				model.entries = slices.DeleteFunc(model.entries, func(e plainEntry) bool { return (e.foreign || e.when <= when) && e.key >= belongs })
+				at := rapid.Int32Range(0, 1).Draw(t, "at")
+				j.forgetUntil(when, at)
+				model.settle(at, when)
+				model.entries = slices.DeleteFunc(model.entries, func(e plainEntry) bool {
+					return (e.foreign || e.when <= when) && twinOfTest([]byte(e.key)) == at
+				})
 			},
 			"forgetForeign": func(*rapid.T) {
 				j.forgetForeign()
-				model.overflow = model.overflow && model.own
+				if model.overflow && !model.own {
+					model.clear()
+				}
 				model.entries = slices.DeleteFunc(model.entries, func(e plainEntry) bool { return e.foreign })
 			},
 			"drop": func(t *rapid.T) {
 				when := rapid.Uint64Range(0, model.counter+1).Draw(t, "when")
 				good := rapid.SampledFrom([]string{"a", "gg", "hhh"}).Draw(t, "good")
-				all := rapid.Bool().Draw(t, "all")
-				j.dropGood(when, all, func(key string) bool { return key >= good })
-				model.overflow = model.overflow && !(all && model.counter <= when)
-				model.entries = slices.DeleteFunc(model.entries, func(e plainEntry) bool { return e.when <= when && e.key >= good })
+				at := rapid.Int32Range(0, 1).Draw(t, "at")
+				j.dropGood(when, at, func(key string) bool { return key >= good })
+				model.settle(at, when)
+				model.entries = slices.DeleteFunc(model.entries, func(e plainEntry) bool {
+					return e.when <= when && twinOfTest([]byte(e.key)) == at && e.key >= good
+				})
 			},
 			"lose": func(*rapid.T) {
 				j.lose()
-				model.lose(false)
+				model.lose()
 			},
 			"loseNoted": func(*rapid.T) {
-				j.loseNoted()
-				model.lose(true)
+				at := rapid.Int32Range(0, 1).Draw(t, "at")
+				j.loseNoted(at)
+				model.loseNoted(at)
 			},
 			"clear": func(*rapid.T) {
 				j.clear()
-				model.entries, model.overflow = nil, false
+				model.clear()
 			},
 			"oldest": func(t *rapid.T) {
 				n := rapid.IntRange(0, 4).Draw(t, "n")
@@ -165,6 +211,11 @@ func TestJournalIsAList(t *testing.T) {
 				if j.lost() != model.overflow || j.length() != len(model.entries) || j.latest() != model.counter ||
 					j.empty() != (len(model.entries) == 0 && !model.overflow) {
 					t.Fatalf("lost %v, length %d, latest %d, empty %v; want %+v", j.lost(), j.length(), j.latest(), j.empty(), model)
+				}
+				for at := range int32(2) {
+					if when, lost := j.lostOf(at); lost != model.lost[at] || when != model.owed[at] {
+						t.Fatalf("lost of twin %d: %v, %d; want %+v", at, lost, when, model)
+					}
 				}
 				if j.size != model.size() {
 					t.Fatalf("size %d, want %d", j.size, model.size())
@@ -185,7 +236,7 @@ func TestJournalIsAList(t *testing.T) {
 //
 // promise: C6
 func TestAKeyThatComesAgainStays(t *testing.T) {
-	j := newJournal(10, 1<<20)
+	j := newTestJournal(10, 1<<20)
 	j.add([]byte("k"), 0)
 	begun, _ := j.find([]byte("k"))
 	j.add([]byte("k"), 0)
@@ -200,40 +251,55 @@ func TestAKeyThatComesAgainStays(t *testing.T) {
 	}
 }
 
-func anyKey(string) bool { return true }
-
 // What another proxy has noted is told to others once this one misses it too:
 // the note of the other one may be taken back.
 //
 // promise: C6
 func TestWhatOthersHaveNoted(t *testing.T) {
-	j := newJournal(10, 1<<20)
+	j := newTestJournal(10, 1<<20)
 	for i, c := range []struct {
 		enter func([]byte, int64) added
 		want  added
 	}{{j.addNoted, addedKnown}, {j.addNoted, addedKnown}, {j.add, addedFresh}, {j.add, addedKnown}, {j.addNoted, addedKnown}, {j.add, addedKnown}} {
-		if got := c.enter([]byte("k"), 0); got != c.want {
+		if got := c.enter([]byte("ours"), 0); got != c.want {
 			t.Errorf("entered the %d. time: %d, want %d", i+1, got, c.want)
 		}
 	}
 	// The other proxy has made good what it has noted, not what this one has missed since.
 	j.addNoted([]byte("theirs"), 0)
+	j.addNoted([]byte("of the other twin"), 0)
 	mark := j.latest()
 	j.add([]byte("late"), 0)
-	j.addNoted([]byte("late theirs"), 0)
-	j.forgetUntil(mark, mark, anyKey)
-	if keys, _ := j.all(); !slices.Equal(keys, []string{"late"}) {
-		t.Errorf("left %q, want what this proxy has missed since", keys)
+	j.addNoted([]byte("their late"), 0)
+	j.forgetUntil(mark, 0)
+	if keys, _ := j.all(); !slices.Equal(keys, []string{"of the other twin", "late"}) {
+		t.Errorf("left %q, want what this proxy has missed since, and another twin's", keys)
 	}
 	// The same when no key is known any more.
 	j.lose()
-	j.forgetUntil(j.latest(), j.latest()-1, anyKey)
+	j.forgetUntil(j.latest(), 0)
+	j.forgetUntil(j.latest()-1, 1)
 	if !j.lost() {
 		t.Error("a loss that came later is forgotten")
 	}
-	j.forgetUntil(j.latest(), j.latest(), anyKey)
+	j.forgetUntil(j.latest(), 1)
 	if j.lost() || !j.empty() {
 		t.Error("a loss that was made good stays")
+	}
+	// One that concerns one twin is over when that one's is.
+	j.loseNoted(1)
+	j.forgetUntil(j.latest(), 0)
+	if !j.lost() {
+		t.Error("what another twin has told counts as made good")
+	}
+	j.add([]byte("even"), 0)
+	j.forgetUntil(j.latest(), 1)
+	if !j.lost() {
+		t.Error("a key that was missed after the loss is forgotten with it")
+	}
+	j.forgetUntil(j.latest(), 0)
+	if j.lost() {
+		t.Error("a loss that was made good on both twins stays")
 	}
 }
 
@@ -243,20 +309,20 @@ func TestWhatOthersHaveNoted(t *testing.T) {
 // promise: C6
 func TestOwnKeysOutliveTheLossOfOthers(t *testing.T) {
 	for name, enter := range map[string]func(j *journal){
-		"before": func(j *journal) { j.add([]byte("mine"), 0); j.loseNoted() },
-		"after":  func(j *journal) { j.loseNoted(); j.add([]byte("mine"), 0) },
-		"lost":   func(j *journal) { j.lose(); j.loseNoted() },
+		"before": func(j *journal) { j.add([]byte("mine"), 0); j.loseNoted(0) },
+		"after":  func(j *journal) { j.loseNoted(0); j.add([]byte("mine"), 0) },
+		"lost":   func(j *journal) { j.lose(); j.loseNoted(0) },
 	} {
-		j := newJournal(10, 1<<20)
+		j := newTestJournal(10, 1<<20)
 		enter(j)
 		j.forgetForeign()
 		if _, missed := j.find([]byte("mine")); !missed {
 			t.Errorf("what was missed %s the loss is forgotten", name)
 		}
 	}
-	j := newJournal(10, 1<<20)
+	j := newTestJournal(10, 1<<20)
 	j.addNoted([]byte("theirs"), 0)
-	j.loseNoted()
+	j.loseNoted(0)
 	j.forgetForeign()
 	if !j.empty() || j.lost() {
 		t.Error("what only others have noted is not forgotten")
@@ -269,8 +335,8 @@ func TestOwnKeysOutliveTheLossOfOthers(t *testing.T) {
 // promise: C6, R2
 func TestAFullJournalHoldsEveryKey(t *testing.T) {
 	for name, j := range map[string]*journal{
-		"keys":  newJournal(100, 1<<20),
-		"bytes": newJournal(1<<20, 100*(entrySize+3)),
+		"keys":  newTestJournal(100, 1<<20),
+		"bytes": newTestJournal(1<<20, 100*(entrySize+3)),
 	} {
 		for i := range 100 {
 			if got := j.add(fmt.Appendf(nil, "k%02d", i), 0); got != addedFresh {
@@ -307,7 +373,7 @@ func TestAFullJournalHoldsEveryKey(t *testing.T) {
 //
 // promise: R2
 func TestAJournalDoesNotGrowWithItsWrites(t *testing.T) {
-	j := newJournal(1000, 1<<20)
+	j := newTestJournal(1000, 1<<20)
 	j.add([]byte("stays"), 0)
 	for range 3000 {
 		j.add([]byte("comes and goes"), 0)
@@ -328,7 +394,7 @@ func TestAJournalDoesNotGrowWithItsWrites(t *testing.T) {
 // promise: C6
 func TestJournalIsShared(t *testing.T) {
 	const writers, keys = 4, 500
-	j := newJournal(1<<20, 1<<30)
+	j := newTestJournal(1<<20, 1<<30)
 	var loops sync.WaitGroup
 	for w := range writers {
 		loops.Go(func() {

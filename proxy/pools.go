@@ -72,3 +72,13 @@ func (p *pools) twins(server int32) []int32 {
 	add(p.backups, p.primaries)
 	return twins
 }
+
+// twinFor returns the server that holds the other copy of a key of a server, -1
+// when there is none.
+func (p *pools) twinFor(key []byte, server int32) int32 {
+	primary, backup := p.find(key)
+	if primary == server {
+		return backup
+	}
+	return primary
+}

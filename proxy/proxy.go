@@ -85,8 +85,9 @@ func New(o Options, log zerolog.Logger) (*Proxy, error) {
 		return nil, err
 	}
 	p.unreached = make([]atomic.Bool, len(p.servers))
-	for range p.servers {
-		p.journals = append(p.journals, newJournal(o.JournalKeys, o.JournalMemory))
+	for i := range p.servers {
+		twinOf := func(key []byte) int32 { return p.pools.twinFor(key, int32(i)) }
+		p.journals = append(p.journals, newJournal(o.JournalKeys, o.JournalMemory, p.pools.twins(int32(i)), twinOf))
 	}
 	p.recovery = newRecovery(p)
 	p.tokenIDs = rand.Uint64()

@@ -197,7 +197,11 @@ func (w *watcher) keepNoted(server int32, f fact) (done bool, err error) {
 	name := recordKey(rc.p.servers[server].Name())
 	again := rec.takeAgain()
 	keys, lost := j.missed(f.noted) // it was evicted, or flushed, if there is none
-	if f.noted && !again || len(keys) == 0 && !lost || lost && j.latest() <= rec.renewed.Load() {
+	if lost {
+		until, ofThese := j.lostOf(w.at)
+		lost = ofThese && until > rec.renewed.Load()
+	}
+	if f.noted && !again || len(keys) == 0 && !lost {
 		return !f.noted, nil
 	}
 	text := ""
@@ -283,8 +287,5 @@ func (rc *recovery) forgetReplayed(server, at int32, held missedRecord) {
 	for _, key := range held.keys {
 		noted[key.name] = true
 	}
-	j.dropGood(rc.record(server, at).notedUntil(), len(rc.twins[server]) == 1, func(key string) bool {
-		primary, backup := rc.p.pools.find([]byte(key))
-		return (primary == at || backup == at) && !noted[key]
-	})
+	j.dropGood(rc.record(server, at).notedUntil(), at, func(key string) bool { return !noted[key] })
 }
