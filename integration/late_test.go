@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,4 +97,52 @@ func TestAWriteWhoseClientHasGoneIsNotRunAgain(t *testing.T) {
 	if all := p.awaitSame(t, 10*time.Second); all["k"].value != "second" {
 		t.Fatalf("k is %q on both servers", all["k"].value)
 	}
+}
+
+// The only copy of a key is on a server that a proxy does not reach any more. A
+// write of which it does not know whether that server has it does not make the
+// other server's older copy count, nor the key a miss: also when another
+// proxy mends the servers.
+//
+// promise: C6, C7
+func TestAWriteInDoubtLeavesTheOnlyCopy(t *testing.T) {
+	p := startPair(t, "--server-timeout", "2s", "--connect-timeout", "300ms")
+	first, second := harness.MustDial(t, p.proxies[0].Addr), harness.MustDial(t, p.proxies[1].Addr)
+	must(t, first.Set("k", "old"))
+	p.awaitSame(t, 10*time.Second)
+	p.link(0, p.backup()).Partition()
+	must(t, first.Set("k", "new")) // the primary has it alone
+	p.awaitOut(t, 0, p.backup())
+	p.link(0, p.primary()).Partition()
+	asked := make(chan string, 1)
+	go func() {
+		answer, err := harness.MustDial(t, p.proxies[0].Addr).Command("append k 0 0 1\r\n+")
+		asked <- fmt.Sprint(answer, err)
+	}()
+	p.link(0, p.backup()).Heal()
+	answer := ""
+	harness.Eventually(t, recovery, "the append is given up", func() bool {
+		must(t, second.Set("other", "x"))
+		select {
+		case answer = <-asked:
+			return true
+		default:
+			return false
+		}
+	})
+	if !strings.HasPrefix(answer, "SERVER_ERROR ") {
+		t.Fatalf("append: %s", answer)
+	}
+	for range 50 {
+		must(t, second.Set("other", "x"))
+		if answer, err := first.Command("get k"); err != nil || !strings.HasPrefix(answer, "SERVER_ERROR ") {
+			t.Fatalf("get: %q, %v", answer, err)
+		}
+	}
+	p.link(0, p.primary()).Heal()
+	p.awaitWhole(t)
+	if value, _, err := first.Value("k"); err != nil || value != "new" && value != "new+" {
+		t.Fatalf("get: %q, %v", value, err)
+	}
+	p.awaitSame(t, 10*time.Second)
 }

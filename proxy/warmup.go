@@ -20,7 +20,7 @@ func (w *worker) prepare(r *request, state backend.State, at, other int32) (done
 		return false
 	}
 	when, missed := w.p.journals[at].find(r.key())
-	if missed && other >= 0 && w.p.servers[other].Serves() {
+	if missed && other >= 0 {
 		w.p.bothMissed(r.key())
 		when, missed = w.p.journals[at].find(r.key())
 	}
