@@ -11,7 +11,7 @@ type counters struct {
 	decrHits, decrMisses                            uint64
 	casHits, casMisses, casBadval                   uint64
 	bytesIn, bytesOut                               uint64
-	idleKicks, shed                                 uint64
+	idleKicks, shed, addressGone                    uint64
 	mirrored, repairs, failovers                    uint64
 	copied, copiesRefused                           uint64
 	compared, divergent, looksMissed                uint64
@@ -30,7 +30,7 @@ func (c *counters) add(o *counters) {
 		{&c.decrHits, &o.decrHits}, {&c.decrMisses, &o.decrMisses},
 		{&c.casHits, &o.casHits}, {&c.casMisses, &o.casMisses}, {&c.casBadval, &o.casBadval},
 		{&c.bytesIn, &o.bytesIn}, {&c.bytesOut, &o.bytesOut},
-		{&c.idleKicks, &o.idleKicks}, {&c.shed, &o.shed},
+		{&c.idleKicks, &o.idleKicks}, {&c.shed, &o.shed}, {&c.addressGone, &o.addressGone},
 		{&c.mirrored, &o.mirrored}, {&c.repairs, &o.repairs}, {&c.failovers, &o.failovers},
 		{&c.copied, &o.copied}, {&c.copiesRefused, &o.copiesRefused},
 		{&c.compared, &o.compared}, {&c.divergent, &o.divergent}, {&c.looksMissed, &o.looksMissed},

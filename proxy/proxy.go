@@ -195,6 +195,7 @@ func (p *Proxy) start(listeners []int, adopt func()) error {
 	}
 	p.acceptWg.Add(1)
 	go a.run(&p.acceptWg)
+	p.startAddressWatch(ctx)
 	probed := p.startProbers(ctx)
 	p.startRecovery(ctx)
 	p.opened = make(chan struct{})

@@ -233,13 +233,18 @@ func (s *session) freeInput(b []byte) {
 }
 
 // close ends the session at once. Its requests go on without it.
-func (s *session) close() {
+func (s *session) close() { s.closeBy(engine.Close) }
+
+// reset closes the connection at once: the client sees a reset.
+func (s *session) reset() { s.closeBy(engine.Reset) }
+
+func (s *session) closeBy(closeSocket func(fd int)) {
 	if s.closed {
 		return
 	}
 	s.closed = true
 	s.w.loop.Unregister(s.fd)
-	engine.Close(s.fd)
+	closeSocket(s.fd)
 	s.forget()
 }
 

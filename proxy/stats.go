@@ -152,6 +152,7 @@ func (q *statsQuery) general() {
 	q.stat("touch_hits", c.touchHits)
 	q.stat("touch_misses", c.touchMisses)
 	q.stat("idle_kicks", c.idleKicks)
+	q.stat("magent_address_resets", c.addressGone)
 	q.stat("bytes_read", c.bytesIn)
 	q.stat("bytes_written", c.bytesOut)
 	q.stat("limit_maxbytes", p.options.Load().MaxMemory)

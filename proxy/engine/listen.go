@@ -32,7 +32,9 @@ type ListenOptions struct {
 //
 // Network "tcp" takes "host:port" with an IPv4 or IPv6 address (a zone is
 // allowed) or a host name, of which the first address is used. The address
-// need not be on this machine yet (IP_FREEBIND, see ip(7)). Two sockets never
+// need not be on this machine yet (IP_FREEBIND, see ip(7)), and where the process
+// may (CAP_NET_ADMIN) an accepted connection can still be reset when the address
+// has left (IP_TRANSPARENT, which it inherits). Two sockets never
 // share a port: SO_REUSEPORT is not set. An IPv6 socket takes no IPv4 clients,
 // as in memcached. Accepted connections inherit TCP_NODELAY and SO_KEEPALIVE
 // (memcached sets both).
@@ -92,12 +94,15 @@ func prepareTCP(fd, family int) error {
 			return os.NewSyscallError("setsockopt", err)
 		}
 	}
+	// Without the right to it a client whose address has left hears nothing.
 	if family == unix.AF_INET {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1)
 		return os.NewSyscallError("setsockopt IP_FREEBIND", unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_FREEBIND, 1))
 	}
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
 		return os.NewSyscallError("setsockopt IPV6_V6ONLY", err)
 	}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT, 1)
 	err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
 	if errors.Is(err, unix.ENOPROTOOPT) {
 		// Linux before 4.15 has one flag for both families.

@@ -231,3 +231,20 @@ func TestListenUnixLeavesOtherFilesAlone(t *testing.T) {
 		t.Error("a path of 205 bytes was taken")
 	}
 }
+
+// Root's listeners can have clients reset after their address has left.
+//
+// promise: L9
+func TestListenersAreTransparent(t *testing.T) {
+	if unix.Geteuid() != 0 {
+		t.Fatal("only root may set IP_TRANSPARENT: run the tests as root")
+	}
+	for address, o := range map[string][2]int{
+		"127.0.0.1:0": {unix.IPPROTO_IP, unix.IP_TRANSPARENT},
+		"[::1]:0":     {unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT},
+	} {
+		if option(t, listenForTest(t, "tcp", address, ListenOptions{}), o[0], o[1]) == 0 {
+			t.Errorf("a listener on %s is not transparent", address)
+		}
+	}
+}

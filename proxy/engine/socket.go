@@ -46,6 +46,16 @@ func Peer(fd int) netip.AddrPort {
 	return addressOf(sa)
 }
 
+// Local tells the address of a connected socket on this machine, the zero value
+// for a Unix socket.
+func Local(fd int) netip.AddrPort {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return addressOf(sa)
+}
+
 // Connect begins to connect a new non-blocking socket to an address. The
 // descriptor is owned by the caller. The connection stands once the socket is
 // writable and SocketError says nil.

@@ -1,0 +1,79 @@
+package proxy
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"magent/proxy/engine"
+)
+
+// When an address leaves this machine, as keepalived's virtual address does, the
+// clients that are connected through it would hang: what they send arrives at
+// another machine, and what they wait for can not be sent any more. They are
+// reset at once. The listener stays, for the day when the address comes back.
+
+// acceptRounds is how often the acceptor takes more of those that came before
+// their address left.
+const acceptRounds = 64
+
+// startAddressWatch resets clients whose address has left, until ctx ends.
+func (p *Proxy) startAddressWatch(ctx context.Context) {
+	watch, err := engine.WatchAddresses()
+	if err != nil {
+		p.log.Warn().Err(err).Msg("clients will not be reset when their address leaves this machine; allow AF_NETLINK sockets")
+		return
+	}
+	stop := context.AfterFunc(ctx, watch.Close)
+	p.wg.Go(func() {
+		defer watch.Close()
+		defer stop()
+		for {
+			gone, err := watch.Next()
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				p.log.Warn().Err(err).Msg("clients will not be reset any more when their address leaves this machine; start magent anew")
+				return
+			}
+			p.addressesGone(gone)
+		}
+	})
+}
+
+// addressesGone has every client reset that came to one of the addresses, also
+// one that has not been accepted yet.
+func (p *Proxy) addressesGone(gone []netip.Addr) {
+	p.acceptor.loop.Post(engine.TaskFunc(func() {
+		p.acceptor.acceptRest()
+		for _, w := range p.workers {
+			w.loop.Post(engine.TaskFunc(func() { w.resetClientsOf(gone) }))
+		}
+	}))
+}
+
+// acceptRest takes all who wait to be accepted.
+func (a *acceptor) acceptRest() {
+	for range acceptRounds {
+		a.again = false
+		if a.acceptAll(); !a.again {
+			return
+		}
+	}
+}
+
+// resetClientsOf resets the clients that came to one of the addresses.
+func (w *worker) resetClientsOf(gone []netip.Addr) {
+	count := 0
+	w.sessions.Each(func(s *session) {
+		if local := engine.Local(s.fd).Addr().WithZone(""); local.IsValid() && slices.Contains(gone, local) {
+			count++
+			s.reset()
+		}
+	})
+	if count > 0 {
+		w.stats.addressGone += uint64(count)
+		w.log.Info().Int("clients", count).Any("addresses", gone).Msg("an address has left this machine; its clients were reset")
+	}
+}
