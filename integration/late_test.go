@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -145,4 +146,44 @@ func TestAWriteInDoubtLeavesTheOnlyCopy(t *testing.T) {
 		t.Fatalf("get: %q, %v", value, err)
 	}
 	p.awaitSame(t, 10*time.Second)
+}
+
+// One server came back empty and the other one, which holds everything, does not
+// answer. A write of which nobody knows whether that one has it makes no key a
+// miss.
+//
+// promise: C6, C7
+func TestAWriteInDoubtOnTheOnlyFullServer(t *testing.T) {
+	s := startStory(t, 1, 1, slices.Concat(hanging, []string{"--resync-rate", "0", "--compare-rate", "0"})...)
+	c := harness.MustDial(t, s.Addr)
+	must(t, c.Set("k", "v"))
+	s.awaitSame(t, 10*time.Second)
+	s.backup().Kill()
+	s.awaitGone(t, s.backup())
+	s.backup().Restart()
+	harness.Eventually(t, recovery, "the backup serves", func() bool {
+		return stateOf(t, s.Magent, s.name(s.backup())) == "warming"
+	})
+	s.primary().Freeze()
+	answer, err := c.Command("append k 0 0 1\r\n+")
+	if err != nil || !strings.HasPrefix(answer, "SERVER_ERROR ") {
+		t.Fatalf("append: %q, %v", answer, err)
+	}
+	for range 20 {
+		for _, command := range []string{"get k", "delete k", "incr k 1"} {
+			if answer, err := c.Command("%s", command); err != nil || !strings.HasPrefix(answer, "SERVER_ERROR ") {
+				t.Fatalf("%s: %q, %v", command, answer, err)
+			}
+		}
+	}
+	s.primary().Thaw()
+	harness.Eventually(t, recovery, "the primary serves", func() bool {
+		state := stateOf(t, s.Magent, s.name(s.primary()))
+		return state == "up" || state == "warming"
+	})
+	for range 20 {
+		if value, _, err := c.Value("k"); err != nil || value != "v" && value != "v+" {
+			t.Fatalf("get: %q, %v", value, err)
+		}
+	}
 }

@@ -309,6 +309,8 @@ func (c *keyCopy) Missed() {
 		c.compareWith(nil, nil)
 	case c.compare:
 		c.lookAtTarget()
+	case c.exact && c.w.undecided(c.Key, c.to, c.from):
+		c.end(true) // the target's copy is the only one
 	case c.direct && c.exact:
 		c.missGets()
 		c.end(false)

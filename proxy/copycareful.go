@@ -89,7 +89,7 @@ func (c *keyCopy) noted(token uint64) {
 		c.w.loop.Arm(&c.timer, noteWait)
 		return
 	}
-	if from, ok := c.w.source(c.Key, c.other()); !ok || from != c.from {
+	if from, ok := c.w.source(c.Key, c.other(), c.to); !ok || from != c.from {
 		c.end(false) // it has missed the key
 		return
 	}

@@ -46,7 +46,7 @@ func (k *copyKey) Run() {
 		w.beginCopies(stripe)
 		return
 	}
-	from, ok := w.source(k.key, from)
+	from, ok := w.source(k.key, from, k.to)
 	other := w.copies[string(k.key)]
 	switch {
 	case !ok, from == nowhere && !k.exact:
@@ -71,11 +71,11 @@ func (w *worker) holder(stripe uint32) *worker {
 // source tells from where a key may be copied to a server: from its other
 // one, from nowhere when that one is gone or holds the wrong value too. ok is
 // false when nobody can tell at present.
-func (w *worker) source(key []byte, from int32) (int32, bool) {
+func (w *worker) source(key []byte, from, to int32) (int32, bool) {
 	if from < 0 {
 		return nowhere, true
 	}
-	if _, wrong := w.p.journals[from].find(key); wrong {
+	if _, wrong := w.p.journals[from].find(key); wrong && !w.undecided(key, from, to) {
 		return nowhere, true
 	}
 	if c := w.conns[from]; c.Sync().Serves() {
@@ -85,4 +85,12 @@ func (w *worker) source(key []byte, from int32) (int32, bool) {
 		return from, true
 	}
 	return nowhere, w.p.gone(from)
+}
+
+// undecided tells whether nobody knows if a server has got the last write of a
+// key, and its twin cannot decide that, because it lacks keys. What the server
+// holds is right then either way.
+func (w *worker) undecided(key []byte, server, twin int32) bool {
+	at, missed := w.p.journals[server].missedAt(key)
+	return missed && at == 0 && w.p.recovery.lacks(twin)
 }

@@ -142,7 +142,7 @@ func (w *worker) mirrorEnded(r *request, same bool) {
 // repair makes the backup's copy the primary's, or has it waited for when that
 // cannot be done now.
 func (w *worker) repair(r *request) {
-	from, ok := w.source(r.key(), r.primary)
+	from, ok := w.source(r.key(), r.primary, r.backup)
 	if !ok || from == nowhere || !w.conns[r.backup].Sync().Serves() {
 		w.doubt(r, r.backup, "it answered a write otherwise than the primary")
 		return

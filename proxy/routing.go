@@ -175,6 +175,10 @@ func (w *worker) runWrite(r *request) {
 		}
 		// The primary came back at this moment.
 	}
+	if r.tries > 0 && r.backup >= 0 {
+		// The primary may have run it, or may run it yet, and the backup's copy is older.
+		w.doubt(r, r.primary, "a write to it has no answer")
+	}
 	w.unreachable(r)
 }
 
@@ -250,10 +254,6 @@ func (r *request) SetValue() []byte { return r.value() }
 
 // unreachable answers a request whose servers are all out.
 func (w *worker) unreachable(r *request) {
-	if r.Write && r.tries > 0 && !r.onTwin && r.backup >= 0 {
-		// The primary may have run it, or may run it yet.
-		w.doubt(r, r.primary, "a write to it has no answer")
-	}
 	w.stats.unreachable++
 	name := w.p.servers[r.primary].Name()
 	w.line = append(append(w.line[:0], "SERVER_ERROR no server for the key is reachable "...), name...)

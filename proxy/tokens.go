@@ -120,7 +120,7 @@ func (w *worker) dropped(r *request, kind protocol.Answer) bool {
 	if r.onTwin {
 		at, other = other, at
 	}
-	from, ok := w.source(r.key(), other)
+	from, ok := w.source(r.key(), other, at)
 	if !ok || from == nowhere {
 		return false
 	}

@@ -136,7 +136,7 @@ func (w *worker) copyFirst(r *request, at, other int32, exact bool) (done bool) 
 		w.unreachable(r)
 		return true
 	}
-	from, ok := w.source(r.key(), other)
+	from, ok := w.source(r.key(), other, at)
 	if !ok {
 		// Its other server may hold what this one lacks. To say that there is
 		// nothing would be wrong.
