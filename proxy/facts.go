@@ -74,6 +74,43 @@ func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, erro
 	return f, nil
 }
 
+// readOwnFacts reads what a server that returns tells of its twins. While it could
+// not be reached, another proxy may have written there without them: before a
+// twin's copy of a key is taken for the right one, this has to be known.
+func (rc *recovery) readOwnFacts(ctx context.Context, server int32) error {
+	for _, twin := range rc.twins[server] {
+		f, err := rc.readFacts(ctx, twin, server)
+		if err != nil {
+			return err
+		}
+		if rc.merge(twin, server, f, true) && !rc.p.servers[twin].Miss() {
+			rc.p.servers[twin].Doubt("another proxy has made writes without it")
+		}
+	}
+	return nil
+}
+
+// toldWithin is the time in which a proxy that lives tells when it has missed
+// writes (keepTimes).
+const toldWithin = 3 * recoveryCheck
+
+// timesAreDue tells whether a server has to wait that returns: it and a twin have
+// both missed writes of a key, of this proxy and of another one, and the later
+// write counts. Times that are noted may be a little old at this moment.
+func (rc *recovery) timesAreDue(server int32) bool {
+	conflict := false
+	for _, twin := range rc.twins[server] {
+		conflict = conflict || rc.p.journals[server].shares(rc.p.journals[twin])
+	}
+	if !conflict || rc.alone() {
+		rc.care[server].conflict.Store(0)
+		return false
+	}
+	now := time.Now()
+	rc.care[server].conflict.CompareAndSwap(0, now.UnixNano())
+	return now.Sub(time.Unix(0, rc.care[server].conflict.Load())) < toldWithin
+}
+
 // merge enters into a server's journal what other proxies have noted on one
 // of its twins, when it is new. Whoever has noted a key once may have written
 // it again since: so anew enters all of them. It returns true when it has

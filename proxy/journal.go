@@ -34,7 +34,8 @@ type entry struct {
 	when    uint64 // counted: it came last
 	noted   bool   // for other proxies
 	foreign bool   // only another proxy has noted it
-	at      int64  // when its twin had the write and this server not, Unix milliseconds; 0: nobody knows which of them had it
+	at      int64  // when its twin had the last write and this server not, Unix milliseconds; 0: nobody knows which of them had it
+	told    int64  // the same as other proxies were told it
 }
 
 // place is that of one key. It is its own until the key is taken out; when it
@@ -85,8 +86,13 @@ func (j *journal) enter(key []byte, note bool, at int64) added {
 		return addedLost
 	}
 	if e, ok := j.keys[string(key)]; ok {
-		j.keys[string(key)] = entry{first: e.first, when: j.counter, noted: note || e.noted, foreign: e.foreign && !note, at: max(e.at, at)}
-		if !note || e.noted && !e.foreign {
+		known := !note || e.noted && !e.foreign
+		e.when, e.noted, e.foreign, e.at = j.counter, note || e.noted, e.foreign && !note, max(e.at, at)
+		if !known {
+			e.told = at
+		}
+		j.keys[string(key)] = e
+		if known {
 			return addedKnown
 		}
 		return addedFresh
@@ -99,7 +105,7 @@ func (j *journal) enter(key []byte, note bool, at int64) added {
 		return addedLost
 	}
 	name := string(key)
-	j.keys[name] = entry{first: j.counter, when: j.counter, noted: true, foreign: !note, at: at}
+	j.keys[name] = entry{first: j.counter, when: j.counter, noted: true, foreign: !note, at: at, told: at}
 	if len(j.order) > 2*len(j.keys)+1024 {
 		j.compact()
 	}
@@ -350,6 +356,44 @@ func (j *journal) missed(own bool) (keys []missedKey, lost bool) {
 		}
 	}
 	return keys, j.overflow && !(own && j.foreign)
+}
+
+// outdated returns up to n of this proxy's keys on one twin that have been missed
+// again since others were told when, and takes that as told now.
+func (j *journal) outdated(at int32, n int) (keys []missedKey) {
+	if j.empty() {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for key, e := range j.keys {
+		if e.foreign || !e.noted || e.at <= e.told || j.twinOf([]byte(key)) != at {
+			continue
+		}
+		if len(keys) == n {
+			break
+		}
+		e.told = e.at
+		j.keys[key] = e
+		keys = append(keys, missedKey{key, e.at})
+	}
+	return keys
+}
+
+// shares tells whether a key stands in both journals.
+func (j *journal) shares(other *journal) bool {
+	if j.empty() || other.empty() {
+		return false
+	}
+	keys, _ := other.missed(false)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, key := range keys {
+		if _, both := j.keys[key.name]; both {
+			return true
+		}
+	}
+	return false
 }
 
 // forgetForeign takes out what only others have noted.

@@ -59,6 +59,8 @@ type care struct {
 	late  atomic.Bool // see recovery.late
 	flush atomic.Bool // this proxy has taken it out to flush it
 
+	conflict atomic.Int64 // see timesAreDue; Unix nanoseconds
+
 	mu      sync.Mutex
 	unclear []string // keys of writes that were given up, and may still be run
 }
@@ -228,13 +230,19 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 		}
 		rc.merge(server, at, f, true)
 	}
+	if err := rc.readOwnFacts(ctx, server); err != nil {
+		return backend.Verdict{Wait: "what it tells of its twins cannot be read: " + err.Error()}
+	}
+	rc.judge()
+	if rc.timesAreDue(server) {
+		return backend.Verdict{Wait: "another proxy has written the same keys without the server's twin, and is about to tell when"}
+	}
 	if r.Lacking && first {
 		rc.setLacks(server, true)
 		for _, at := range rc.twins[server] {
 			rc.needed[at].Store(true)
 		}
 	}
-	rc.judge()
 	v := backend.Verdict{To: backend.Warming}
 	switch {
 	case !known && !r.Empty, same, r.Known:
@@ -281,6 +289,7 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 // Restored is told that a verdict was carried out (backend.Recovery).
 func (rc *recovery) Restored(s *backend.Server, v backend.Verdict) {
 	rc.care[s.Index].flush.Store(false)
+	rc.care[s.Index].conflict.Store(0)
 	if v.Flush && len(rc.twins[s.Index]) > 0 {
 		rc.setLacks(int32(s.Index), true)
 	}

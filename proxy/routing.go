@@ -175,10 +175,6 @@ func (w *worker) runWrite(r *request) {
 		}
 		// The primary came back at this moment.
 	}
-	if r.tries > 0 && r.backup >= 0 {
-		// The primary may have run it, or may run it yet, and the backup's copy is older.
-		w.doubt(r, r.primary, "a write to it has no answer")
-	}
 	w.unreachable(r)
 }
 
@@ -254,6 +250,11 @@ func (r *request) SetValue() []byte { return r.value() }
 
 // unreachable answers a request whose servers are all out.
 func (w *worker) unreachable(r *request) {
+	if r.Write && r.tries > 0 && !r.onTwin && r.backup >= 0 {
+		// The primary may have run it, or may run it yet. What the backup holds
+		// counts, if it holds anything.
+		w.doubt(r, r.primary, "a write to it has no answer")
+	}
 	w.stats.unreachable++
 	name := w.p.servers[r.primary].Name()
 	w.line = append(append(w.line[:0], "SERVER_ERROR no server for the key is reachable "...), name...)

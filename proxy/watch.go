@@ -73,6 +73,9 @@ func (w *watcher) look(ctx context.Context) {
 	w.answered(err)
 }
 
+// timesAtOnce is how many keys are told once more in one look.
+const timesAtOnce = 200
+
 // mostLate is how many looks in a row a server may leave unanswered.
 const mostLate = 2
 
@@ -121,6 +124,9 @@ func (w *watcher) keep(server int32, f fact) error {
 	}
 	if done, err := w.keepMarks(server, f); done || err != nil {
 		rc.lookSoon(w.at)
+		return err
+	}
+	if done, err := w.keepTimes(server, f); done || err != nil {
 		return err
 	}
 	if !rc.acts(server) {
@@ -218,6 +224,26 @@ func (w *watcher) keepNoted(server int32, f fact) (done bool, err error) {
 	} else {
 		_, err = w.client.Store("append", name, text)
 	}
+	return true, err
+}
+
+// keepTimes tells once more when keys were missed that have been missed again
+// since: another proxy that has written them too compares the times. It leaves
+// room for keys that are not noted yet.
+func (w *watcher) keepTimes(server int32, f fact) (done bool, err error) {
+	if !f.noted || f.record.lost() || f.size > recordMost/2 {
+		return false, nil
+	}
+	text := ""
+	rec := w.rc.record(server, w.at)
+	for _, key := range w.rc.p.journals[server].outdated(w.at, timesAtOnce) {
+		rec.noteMine(key.name)
+		text += key.text()
+	}
+	if text == "" {
+		return false, nil
+	}
+	_, err = w.client.Store("append", recordKey(w.rc.p.servers[server].Name()), text)
 	return true, err
 }
 

@@ -40,6 +40,9 @@ var places = map[string]string{
 	"/run":            "run",
 }
 
+// hosts are the names by which the guides call their machines.
+const hosts = "127.0.0.1 localhost\n192.168.68.41 T1\n192.168.68.42 T2\n"
+
 // node is one machine.
 type node struct {
 	*testing.T
@@ -61,6 +64,7 @@ func newNode(t *testing.T, name string) *node {
 		must(t, os.Mkdir(n.path(place), 0o755))
 	}
 	n.install("bin/magent", harness.Binary(t))
+	n.write("hosts", hosts)
 	n.init = exec.Command("/proc/self/exe")
 	n.init.Env = append(os.Environ(), nodeEnv+"="+dir, "MAGENT_TEST_NODE_NAME="+name)
 	n.init.Stderr = os.Stderr
@@ -117,6 +121,9 @@ func runInit(dir string) error {
 		if err := unix.Mount(filepath.Join(dir, name), place, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("%s: %w", place, err)
 		}
+	}
+	if err := unix.Mount(filepath.Join(dir, "hosts"), "/etc/hosts", "", unix.MS_BIND, ""); err != nil {
+		return err
 	}
 	if err := unix.Sethostname([]byte(os.Getenv("MAGENT_TEST_NODE_NAME"))); err != nil {
 		return err
