@@ -31,7 +31,11 @@ func countStates(servers []serverReport) string {
 	for _, s := range servers {
 		count[s.State]++
 	}
-	text := fmt.Sprintf("%d of %d servers up", count["up"], len(servers))
+	word := "servers"
+	if len(servers) == 1 {
+		word = "server"
+	}
+	text := fmt.Sprintf("%d of %d %s up", count["up"], len(servers), word)
 	for _, state := range []string{"warming", "down", "dirty"} {
 		if n := count[state]; n > 0 {
 			text += fmt.Sprintf(", %d %s", n, state)
