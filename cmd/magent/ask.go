@@ -214,8 +214,9 @@ func lockHolder(where endpoint) int {
 	for _, e := range append([]endpoint{where}, where.covers()...) {
 		conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: e.lockName(), Net: "unix"})
 		if err == nil {
-			defer conn.Close()
-			return peer(conn)
+			pid := peer(conn)
+			conn.Close()
+			return pid
 		}
 	}
 	return 0
