@@ -36,6 +36,7 @@ func TestSubcommandsThatFail(t *testing.T) {
 	s := harness.StartMemcached(t)
 	host, port, err := net.SplitHostPort(s.Addr)
 	must(t, err)
+	nobody := harness.Loopback(harness.FreePort(t))
 	for _, c := range []struct {
 		want  string
 		usage bool
@@ -43,6 +44,9 @@ func TestSubcommandsThatFail(t *testing.T) {
 	}{
 		{"what listens at " + s.Addr + " does not know this command", false, []string{"explain", "k", "-l", host, "-p", port}},
 		{"what listens at " + s.Addr + " does not know this command", false, []string{"resync", "-l", s.Addr}},
+		{"what listens at " + s.Addr + " ", false, []string{"check", "-l", s.Addr, "--timeout", "10s"}},
+		{"what listens at " + s.Addr + " ", false, []string{"status", "--json", "-l", s.Addr}},
+		{"cannot connect to " + nobody + ": connection refused: start magent there", false, []string{"check", "-l", nobody, "-s", s.Addr}},
 		{"cannot connect to /nonexistent/socket: no such file or directory", false, []string{"resync", "-f", "/nonexistent/socket"}},
 		{"magent explain needs a key: write magent explain KEY", true, []string{"explain"}},
 		{`the key "a b" holds ' '`, true, []string{"explain", "a b"}},

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"magent/proxy/engine"
@@ -13,7 +12,8 @@ import (
 
 // Two commands of magent's own, for its operator: `magent explain <key>` tells
 // where a key lives and what both servers hold of it, `magent resync` has all
-// servers given what they lack.
+// servers given what they lack. They come from a client or, like some of the
+// stats, through Ask.
 
 // admin answers a line that memcached does not know, when it is one of
 // magent's own commands.
@@ -36,15 +36,19 @@ func (s *session) admin(r *protocol.Request) bool {
 			s.sayNow(r, "CLIENT_ERROR write: magent resync, without anything behind it")
 			return true
 		}
-		answer := "OK"
-		if err := s.w.p.Resync(); err != nil {
-			answer = "SERVER_ERROR " + err.Error()
-		}
-		s.sayNow(r, answer)
+		s.sayNow(r, s.w.p.resyncAsked())
 	default:
 		return false
 	}
 	return true
+}
+
+// resyncAsked begins a resync and returns the line that answers for it.
+func (p *Proxy) resyncAsked() string {
+	if err := p.Resync(); err != nil {
+		return "SERVER_ERROR " + err.Error()
+	}
+	return string(okLine)
 }
 
 func (s *session) sayNow(r *protocol.Request, line string) {
@@ -52,31 +56,38 @@ func (s *session) sayNow(r *protocol.Request, line string) {
 	s.answerNow(r)
 }
 
-// startExplain asks both servers of a key and has the client answered.
+// startExplain has a client told where a key lives.
 func (p *Proxy) startExplain(r *request, key string) {
-	primary, backup := p.pools.find([]byte(key))
-	var b strings.Builder
-	stat := func(name string, value any) { fmt.Fprintf(&b, "STAT %s %v\r\n", name, value) }
-	stat("key", key)
 	p.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		first := p.explainOn(ctx, stat, "primary", primary, key)
-		same := "unknown"
-		if backup >= 0 {
-			second := p.explainOn(ctx, stat, "backup", backup, key)
-			if first.known && second.known {
-				same = yesNo(first.present == second.present && first.item.Flags == second.item.Flags &&
-					bytes.Equal(first.value, second.value) && sameExpiry(first.item.TTL, second.item.TTL))
-			}
-			stat("same", same)
-		}
+		text := p.explain(key)
 		r.home.loop.Post(engine.TaskFunc(func() {
-			r.answer = append(append(r.answer[:0], b.String()...), endLine...)
+			r.answer = append(r.answer[:0], text...)
 			r.settled = true
 			r.home.replyStored(r)
 		}))
 	})
+}
+
+// explain asks both servers of a key what they hold of it.
+func (p *Proxy) explain(key string) []byte {
+	primary, backup := p.pools.find([]byte(key))
+	var b bytes.Buffer
+	stat := func(name string, value any) { fmt.Fprintf(&b, "STAT %s %v\r\n", name, value) }
+	stat("key", key)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	first := p.explainOn(ctx, stat, "primary", primary, key)
+	same := "unknown"
+	if backup >= 0 {
+		second := p.explainOn(ctx, stat, "backup", backup, key)
+		if first.known && second.known {
+			same = yesNo(first.present == second.present && first.item.Flags == second.item.Flags &&
+				bytes.Equal(first.value, second.value) && sameExpiry(first.item.TTL, second.item.TTL))
+		}
+		stat("same", same)
+	}
+	b.Write(endLine)
+	return b.Bytes()
 }
 
 func yesNo(yes bool) string {

@@ -37,6 +37,7 @@
 //	presence.go   which proxy sees to the servers
 //	watch.go      magent's own items on a server are kept, and read
 //	admin.go      magent explain, magent resync
+//	ask.go        the operator's questions that do not come from a client
 //	slowreader.go a client that asks for more than it reads
 //	turnaway.go   a client more than there may be
 //	upgrade.go    another program goes on with the same clients

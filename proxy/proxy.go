@@ -54,6 +54,8 @@ type Proxy struct {
 	unreached       []atomic.Bool // by index of the server: it was said that it cannot be reached
 
 	listeners []int
+	listens   []string      // where, as stats tells it
+	questions atomic.Int32  // of Ask under way
 	opened    chan struct{} // closed when the first clients are let in
 	cancel    context.CancelFunc
 	wg        sync.WaitGroup // workers and probers
@@ -180,6 +182,10 @@ func (p *Proxy) start(listeners []int, adopt func()) error {
 	p.started = time.Now()
 	p.resetAt.Store(p.started.UnixNano())
 	p.listeners = slices.Clone(listeners)
+	p.listens = nil
+	for _, fd := range listeners {
+		p.listens = append(p.listens, engine.LocalName(fd))
+	}
 	a, err := newAcceptor(p, p.listeners)
 	if err != nil {
 		return fmt.Errorf("cannot accept clients: %w", err)

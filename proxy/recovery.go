@@ -347,6 +347,10 @@ func (rc *recovery) watch(ctx context.Context, server int32) {
 		case <-time.After(recoveryCheck):
 		case <-rc.lookers[server]:
 		}
+		if len(rc.twins[server]) == 0 {
+			w.lookAlone(ctx)
+			continue
+		}
 		w.look(ctx)
 		rc.judge()
 	}
@@ -449,9 +453,9 @@ func (rc *recovery) copyAll(ctx context.Context, server int32, keys []string, ex
 // startRecovery begins to look after the servers.
 func (p *Proxy) startRecovery(ctx context.Context) {
 	for i := range p.servers {
+		p.wg.Go(func() { p.recovery.watch(ctx, int32(i)) })
 		if len(p.recovery.twins[i]) > 0 {
 			p.wg.Go(func() { p.recovery.run(ctx, int32(i)) })
-			p.wg.Go(func() { p.recovery.watch(ctx, int32(i)) })
 		}
 	}
 }

@@ -13,14 +13,13 @@ import (
 )
 
 // statsQuery is one stats command on its way round the workers: each adds
-// what only it knows, then the client's worker answers.
+// what only it knows, then whoever has asked is told that all have.
 type statsQuery struct {
-	p       *Proxy
-	request *request
-	what    string
-	parts   []statsPart
-	left    atomic.Int32
-	out     []byte
+	p     *Proxy
+	what  string
+	parts []statsPart
+	left  atomic.Int32
+	out   []byte
 }
 
 // statsPart is one worker's share. It is written on that worker's loop and
@@ -39,14 +38,27 @@ type clientStat struct {
 	silent   time.Duration
 }
 
+// startStats has a client's stats command answered.
 func (p *Proxy) startStats(r *request, what string) {
-	q := &statsQuery{p: p, request: r, what: what, parts: make([]statsPart, len(p.workers))}
+	p.gather(what, func(q *statsQuery) {
+		r.home.loop.Post(engine.TaskFunc(func() {
+			r.answer = append(r.answer[:0], q.answer()...)
+			r.home.replyStored(r)
+			r.home.settle(r)
+		}))
+	})
+}
+
+// gather has all workers add their share to a query and calls whole, on the
+// loop of the last one, when it is complete.
+func (p *Proxy) gather(what string, whole func(q *statsQuery)) {
+	q := &statsQuery{p: p, what: what, parts: make([]statsPart, len(p.workers))}
 	q.left.Store(int32(len(p.workers)))
 	for _, w := range p.workers {
 		w.loop.Post(engine.TaskFunc(func() {
 			q.collect(w, &q.parts[w.index])
 			if q.left.Add(-1) == 0 {
-				r.home.loop.Post(engine.TaskFunc(q.answer))
+				whole(q)
 			}
 		}))
 	}
@@ -71,8 +83,8 @@ func (q *statsQuery) collect(w *worker, part *statsPart) {
 	}
 }
 
-// answer runs on the client's loop.
-func (q *statsQuery) answer() {
+// answer makes the lines of the answer out of the workers' shares.
+func (q *statsQuery) answer() []byte {
 	switch q.what {
 	case "":
 		q.general()
@@ -91,10 +103,7 @@ func (q *statsQuery) answer() {
 	default:
 		q.out = append(q.out, "ERROR\r\n"...)
 	}
-	r := q.request
-	r.answer = append(r.answer[:0], q.out...)
-	r.home.replyStored(r)
-	r.home.settle(r)
+	return q.out
 }
 
 func (q *statsQuery) stat(name string, value any) {
@@ -212,6 +221,7 @@ func (q *statsQuery) servers() {
 		q.stat(s.Name()+":epoch", epoch)
 		q.stat(s.Name()+":requests_in_flight", waiting)
 		q.stat(s.Name()+":outages", s.Outages.Load())
+		q.stat(s.Name()+":out_s", int64(s.OutFor()/time.Second))
 		q.stat(s.Name()+":flushes", s.Flushes.Load())
 		r := &q.p.recovery.resyncs[i]
 		complete := "yes"
@@ -266,6 +276,9 @@ func (q *statsQuery) settings() {
 	q.stat("idle_timeout", int64(time.Duration(q.p.idle.Load())/time.Second))
 	q.stat("cas_enabled", "yes")
 	q.stat("distribution", o.Distribution)
+	for _, address := range q.p.listens {
+		q.stat("listen", address)
+	}
 	for _, s := range o.Primaries {
 		q.stat("primary", s)
 	}

@@ -28,7 +28,7 @@ func (w *watcher) close() {
 func (w *watcher) look(ctx context.Context) {
 	rc := w.rc
 	s := rc.p.servers[w.at]
-	if len(rc.twins[w.at]) == 0 || !s.Serves() {
+	if !s.Serves() {
 		w.close()
 		for _, server := range rc.twins[w.at] {
 			rc.record(server, w.at).setMarked(nil) // what it told last may not be so any more
@@ -38,6 +38,7 @@ func (w *watcher) look(ctx context.Context) {
 	if w.client == nil {
 		c, err := rc.p.dial(ctx, w.at)
 		if err != nil {
+			s.Check() // without requests of clients nobody else would see that it is gone
 			return
 		}
 		w.client = c
@@ -75,6 +76,29 @@ func (w *watcher) look(ctx context.Context) {
 
 // timesAtOnce is how many keys are told once more in one look.
 const timesAtOnce = 200
+
+// lookAlone is look for a server without twins, on which nothing is noted: does
+// it answer?
+func (w *watcher) lookAlone(ctx context.Context) {
+	s := w.rc.p.servers[w.at]
+	if !s.Serves() {
+		w.close()
+		return
+	}
+	if w.client == nil {
+		c, err := w.rc.p.dial(ctx, w.at)
+		if err != nil {
+			s.Check()
+			return
+		}
+		w.client = c
+	}
+	_, err := w.client.Ask("version\r\n")
+	if err != nil {
+		w.close()
+	}
+	w.answered(err)
+}
 
 // mostLate is how many looks in a row a server may leave unanswered.
 const mostLate = 2

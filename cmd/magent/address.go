@@ -36,6 +36,9 @@ func (e endpoint) lockName() string {
 	return "@magent/" + e.network + "/" + e.address
 }
 
+// tcpLocks begins the lock names of all endpoints that are addresses.
+const tcpLocks = "@magent/tcp/"
+
 // covers returns the endpoints that, listened on, serve this one too: every
 // address serves each.
 func (e endpoint) covers() []endpoint {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,38 +8,47 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
 	// adminTimeout bounds a subcommand, from the look-up of a host name to the
-	// last line of the answer.
+	// last line of the answer, unless --timeout does.
 	adminTimeout = 5 * time.Second
-	// adminAnswer is the most bytes of an answer that are read.
-	adminAnswer = 64 << 10
+	// checkTimeout is the same for check: keepalived runs it every two seconds or
+	// more often, and takes one that has not ended by then for failed.
+	checkTimeout = time.Second
 )
 
-// subcommand asks the proxy for something, by one command of the same name in
-// memcached's text protocol, and shows the answer.
+// subcommand asks a running magent something and shows the answers.
 type subcommand struct {
-	name    string
-	operand string // what its operand is called in help; "" for none
-	check   func(operand string) error
-	show    func(w io.Writer, stats map[string]string) error
+	name      string
+	operand   string // what its operand is called in help; "" for none
+	check     func(operand string) error
+	questions []string // lines of memcached's text protocol; the operand goes behind the last one
+	timeout   time.Duration
+	here      bool // only a magent of this machine is asked
+	show      func(w io.Writer, s *settings, where endpoint, r *reply) error
 }
 
 // subcommandNamed returns the subcommand of a name, nil when there is none.
 func subcommandNamed(name string) *subcommand {
+	about := []string{"stats", "stats settings", "stats servers"}
 	for _, c := range []subcommand{
-		{name: "explain", operand: "KEY", check: checkKey, show: showExplanation},
-		{name: "resync", show: func(w io.Writer, _ map[string]string) error {
-			_, err := fmt.Fprintln(w, `the resync has begun, or begins when the servers can be reached; "stats servers" shows how far it is`)
-			return err
-		}},
+		{name: "check", questions: about, timeout: checkTimeout, here: true, show: showCheck},
+		{name: "status", questions: about, timeout: adminTimeout, show: showStatus},
+		{name: "explain", operand: "KEY", check: checkKey, questions: []string{"magent explain"}, timeout: adminTimeout,
+			show: func(w io.Writer, _ *settings, _ endpoint, r *reply) error {
+				return showExplanation(w, r.answers[0].named())
+			}},
+		{name: "resync", questions: []string{"magent resync"}, timeout: adminTimeout,
+			show: func(w io.Writer, _ *settings, _ endpoint, _ *reply) error {
+				_, err := fmt.Fprintln(w, `the resync has begun, or begins when the servers can be reached; "magent status" shows how far it is`)
+				return err
+			}},
 	} {
 		if c.name == name {
 			return &c
@@ -64,6 +72,18 @@ func (c *subcommand) checkOperands(operands []string) error {
 	return nil
 }
 
+// checkFlags refuses flags that only some subcommands have. A launch has none of
+// them.
+func (r request) checkFlags() error {
+	switch {
+	case r.subcommand == nil && r.has("timeout"):
+		return errors.New("--timeout is for a command that asks a running magent, such as magent check: leave it out")
+	case r.has("json") && (r.subcommand == nil || r.subcommand.name != "status"):
+		return errors.New("--json is for magent status: leave it out")
+	}
+	return nil
+}
+
 // administer runs the subcommand that was asked for on the magent that the
 // settings name.
 func administer(asked request, s *settings, stdout io.Writer) error {
@@ -71,14 +91,29 @@ func administer(asked request, s *settings, stdout io.Writer) error {
 	if err != nil {
 		return usageError{err}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), adminTimeout)
+	c := asked.subcommand
+	q := inquiry{where: where, within: c.timeout, here: c.here}
+	if s.timeout > 0 {
+		q.within = s.timeout
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), q.within)
 	defer cancel()
-	line := strings.Join(append([]string{"magent", asked.subcommand.name}, asked.operands...), " ")
-	stats, err := askProxy(ctx, where, line)
+	questions := slices.Clone(c.questions)
+	if len(asked.operands) > 0 {
+		questions[len(questions)-1] += " " + asked.operands[0]
+	}
+	r, err := q.ask(ctx, questions)
+	if errors.Is(err, os.ErrPermission) && where.network == "unix" && s.port > 0 {
+		// Its socket is not for this user, but its port is for all.
+		if q.where, err = addressEndpoint(s); err != nil {
+			return usageError{err}
+		}
+		r, err = q.ask(ctx, questions)
+	}
 	if err != nil {
 		return err
 	}
-	return asked.subcommand.show(stdout, stats)
+	return c.show(stdout, s, q.where, r)
 }
 
 // adminEndpoint is where the magent listens that a launch with the same settings
@@ -91,6 +126,11 @@ func adminEndpoint(asked request, s *settings) (endpoint, error) {
 	if s.port == 0 {
 		return endpoint{}, errors.New("nothing says where magent listens: give -p its port, or -f its socket")
 	}
+	return addressEndpoint(s)
+}
+
+// addressEndpoint is the first address at which such a magent listens.
+func addressEndpoint(s *settings) (endpoint, error) {
 	host, port := "127.0.0.1", s.port
 	if listen := withoutEmpty(s.listen.Value()); len(listen) > 0 {
 		var err error
@@ -109,110 +149,4 @@ func adminEndpoint(asked request, s *settings) (endpoint, error) {
 		}
 	}
 	return endpoint{network: "tcp", address: net.JoinHostPort(host, strconv.Itoa(port))}, nil
-}
-
-// askProxy sends one line to the magent at an endpoint and returns what its STAT
-// lines say; none when the answer is OK. The context's end bounds all of it.
-func askProxy(ctx context.Context, where endpoint, line string) (map[string]string, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, where.network, where.address)
-	if err != nil {
-		return nil, dialProblem(where, err)
-	}
-	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		_ = conn.SetDeadline(deadline)
-	}
-	if _, err := io.WriteString(conn, line+"\r\n"); err != nil && !isReset(err) {
-		// What closed the connection may have said why.
-		return nil, readProblem(where, err)
-	}
-	stats := map[string]string{}
-	limited := &io.LimitedReader{R: conn, N: adminAnswer}
-	answer := bufio.NewReader(limited)
-	for {
-		text, err := answer.ReadString('\n')
-		if err != nil {
-			if limited.N == 0 {
-				return nil, fmt.Errorf("%s sends more than %d bytes: it is no magent: %s", where.address, adminAnswer, nameIt)
-			}
-			return nil, readProblem(where, err)
-		}
-		text = strings.TrimRight(text, "\r\n")
-		switch {
-		case text == "END" || text == "OK":
-			return stats, nil
-		case strings.HasPrefix(text, "STAT "):
-			name, value, _ := strings.Cut(text[len("STAT "):], " ")
-			stats[name] = value
-		default:
-			return nil, answerProblem(where, text)
-		}
-	}
-}
-
-// nameIt says how to reach another magent.
-const nameIt = "name the magent with -l ADDRESS and -p PORT, or with -f FILE"
-
-// dialProblem says why the magent cannot be reached, and how to mend that.
-func dialProblem(where endpoint, err error) error {
-	var name *net.DNSError
-	switch {
-	case errors.As(err, &name):
-		return fmt.Errorf("cannot find the address of %q: %s: give -l an IP address, or mend the name", name.Name, name.Err)
-	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("cannot connect to %s: %w: run this as the user that magent runs as, or as root", where.address, reason(err))
-	case isTimeout(err):
-		return fmt.Errorf("cannot connect to %s within %s: see whether that address can be reached, or %s", where.address, formatDuration(adminTimeout), nameIt)
-	}
-	return fmt.Errorf("cannot connect to %s: %w: start magent there, or %s", where.address, reason(err), nameIt)
-}
-
-// readProblem says why the answer did not come.
-func readProblem(where endpoint, err error) error {
-	if isTimeout(err) {
-		return fmt.Errorf("%s has not answered within %s: see whether magent listens there, or %s", where.address, formatDuration(adminTimeout), nameIt)
-	}
-	if errors.Is(err, io.EOF) || isReset(err) {
-		return fmt.Errorf("%s closed the connection without an answer: try again, or %s", where.address, nameIt)
-	}
-	return fmt.Errorf("no answer from %s: %w: try again, or %s", where.address, reason(err), nameIt)
-}
-
-// answerProblem turns an error that the other side answers into one of ours.
-func answerProblem(where endpoint, answer string) error {
-	switch word, text, _ := strings.Cut(answer, " "); word {
-	case "ERROR":
-		return fmt.Errorf("what listens at %s does not know this command: it is memcached or an older magent: %s", where.address, nameIt)
-	case "CLIENT_ERROR":
-		return fmt.Errorf("the magent at %s refuses this: %s", where.address, printable(text))
-	case "SERVER_ERROR":
-		return fmt.Errorf("the magent at %s cannot do this now: %s: its log and \"stats servers\" say more", where.address, printable(text))
-	}
-	if len(answer) > 60 {
-		answer = answer[:60]
-	}
-	return fmt.Errorf("what listens at %s is no magent, it answers %s: %s", where.address, strconv.Quote(answer), nameIt)
-}
-
-// reason is an error of the network without the addresses, which ours name.
-func reason(err error) error {
-	var call *os.SyscallError
-	if errors.As(err, &call) {
-		return call.Err
-	}
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op.Err
-	}
-	return err
-}
-
-func isTimeout(err error) bool {
-	var timeout net.Error
-	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
-}
-
-// isReset says whether the other side has closed the connection for good.
-func isReset(err error) bool {
-	return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
 }

@@ -136,7 +136,8 @@ func TestResyncAsks(t *testing.T) {
 func TestAnswersThatAreErrors(t *testing.T) {
 	for answer, want := range map[string]string{
 		"ERROR\r\n":                                "does not know this command: it is memcached or an older magent: name the magent with -l ADDRESS and -p PORT",
-		"SERVER_ERROR out of connections\r\n":      "cannot do this now: out of connections: its log",
+		"SERVER_ERROR out of connections\r\n":      "turns new clients away: out of connections: raise --max-clients",
+		"SERVER_ERROR busy\r\n":                    "cannot do this now: busy: its log",
 		"CLIENT_ERROR bad command\r\n":             "refuses this: bad command",
 		"HTTP/1.1 400 Bad Request\r\n":             `is no magent, it answers "HTTP/1.1 400 Bad Request": name the magent`,
 		"-ERR unknown\x1b command\r\n":             `is no magent, it answers "-ERR unknown\x1b command"`,
@@ -144,8 +145,8 @@ func TestAnswersThatAreErrors(t *testing.T) {
 		"STAT key k\r\n":                           "closed the connection without an answer",
 		"STAT key k":                               "closed the connection without an answer",
 		"END\r\n":                                  "the answer does not name the key",
-		strings.Repeat("x", adminAnswer+1):         "sends more than 65536 bytes",
-		strings.Repeat("STAT a b\r\n", 10000):      "sends more than 65536 bytes",
+		strings.Repeat("x", adminAnswer+1):         "sends more than 1048576 bytes",
+		strings.Repeat("STAT a b\r\n", 200000):     "sends more than 1048576 bytes",
 		strings.Repeat("unexpected ", 99) + "\r\n": `it answers "unexpected unexpected unexpected unexpected unexpected unexp":`,
 	} {
 		p := startFakeProxy(t, "tcp", "127.0.0.1:0", answer)
@@ -180,7 +181,7 @@ func TestNobodyListens(t *testing.T) {
 func TestUnknownNameToConnectTo(t *testing.T) {
 	problem := &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "cache.example.net"}}
 	const want = `cannot find the address of "cache.example.net": no such host: give -l an IP address, or mend the name`
-	if err := dialProblem(endpoint{}, problem); err.Error() != want {
+	if err := (&inquiry{}).dialProblem(endpoint{}, problem); err.Error() != want {
 		t.Errorf("error %v", err)
 	}
 }
@@ -194,8 +195,9 @@ func TestNoAnswerInTime(t *testing.T) {
 	defer l.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	_, err = askProxy(ctx, endpoint{network: "tcp", address: l.Addr().String()}, "magent resync")
-	if err == nil || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "within 5s") {
+	q := &inquiry{where: endpoint{network: "tcp", address: l.Addr().String()}, within: 10 * time.Millisecond}
+	_, err = q.ask(ctx, []string{"magent resync"})
+	if err == nil || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "within 10ms") {
 		t.Errorf("error %v", err)
 	}
 }

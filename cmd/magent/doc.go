@@ -14,6 +14,10 @@
 //	help.go      the help page and the short usage
 //	address.go   the addresses to listen on
 //	admin.go     the subcommands that ask a running magent
+//	ask.go       how they reach it; askproblem.go says what is wrong
+//	check.go     whether every key can be served
+//	report.go    what is known of a magent and its servers
+//	status.go    the same for people, and as JSON
 //	explain.go   the table of where a key lives
 //	daemon.go    going to the background
 //	server.go    the serving process: from the start to the end
@@ -36,6 +40,12 @@
 // it is answered. Names of abstract sockets live in the network namespace, as
 // ports do, and the kernel takes them back when the process ends, however it
 // ends.
+//
+// Who has connected may then ask questions, a line each: those of the
+// subcommands. They get there the magent of this machine also when its address
+// is on another one, where a connection to the address would lead. On the lock of
+// a Unix socket there are no answers, because the file's permissions say who may
+// ask.
 //
 // # The background
 //

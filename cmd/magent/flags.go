@@ -22,7 +22,7 @@ type setting struct {
 }
 
 // The groups in the order in which help shows them.
-var groups = []string{groupServers, groupClients, groupTimes, groupRecovery, groupProcess, groupOther}
+var groups = []string{groupServers, groupClients, groupTimes, groupRecovery, groupProcess, groupAsking, groupOther}
 
 const (
 	groupServers  = "Servers and keys"
@@ -30,6 +30,7 @@ const (
 	groupTimes    = "Time limits"
 	groupRecovery = "Recovery"
 	groupProcess  = "Process and log"
+	groupAsking   = "Asking a running magent"
 	groupOther    = "Other"
 )
 
@@ -113,6 +114,11 @@ func table(s *settings) []setting {
 			usage: "json, console, or auto: console on a terminal and json elsewhere"},
 		{name: "log-level", value: "LEVEL", group: groupProcess, to: choice{&s.logLevel, []string{"debug", "info", "warn", "error"}},
 			usage: "least important messages that are logged: debug, info, warn or error"},
+
+		{name: "timeout", value: "TIME", group: groupAsking, to: duration{&s.timeout, 10 * time.Millisecond, 10 * time.Second}, preset: "1s for check, 5s for the others", flagOnly: true,
+			usage: "longest wait for the answer, in all"},
+		{name: "json", group: groupAsking, to: &s.json, flagOnly: true,
+			usage: "have status write one JSON object, for programs"},
 
 		{name: "config", value: "FILE", group: groupOther, to: &s.configFile, flagOnly: true,
 			usage: "TOML file of settings, which HUP reads anew"},

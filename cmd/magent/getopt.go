@@ -63,6 +63,11 @@ func normalize(rows []setting, arguments []string) (request, error) {
 			return request{}, err
 		}
 	}
+	if !r.help && !r.version {
+		if err := r.checkFlags(); err != nil {
+			return request{}, err
+		}
+	}
 	return r, nil
 }
 

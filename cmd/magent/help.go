@@ -10,7 +10,7 @@ import (
 // shortUsage follows the line that says what is wrong.
 const shortUsage = `usage: magent -s HOST[:PORT] ... [-b HOST[:PORT] ...] [-l ADDRESS] [-p PORT]
               [-f SOCKET] [-u USER] [-n CLIENTS] [-D] [other flags]
-       magent explain KEY | magent resync   [-l ADDRESS] [-p PORT] [-f SOCKET]
+       magent check | status | explain KEY | resync  [-l ADDRESS] [-p PORT] ...
        magent --help shows all flags, with examples
 `
 
@@ -19,8 +19,7 @@ const helpHead = `magent - a proxy in front of memcached that keeps each key on 
 Usage:
   magent --server HOST[:PORT] ... [--backup HOST[:PORT] ...] [flags]
   magent --config FILE
-  magent explain KEY [flags]
-  magent resync [flags]
+  magent check | status | explain KEY | resync [flags]
   magent version
 
 Clients talk to magent as to one memcached. It sends each key to its server in
@@ -28,8 +27,14 @@ the primary pool, mirrors what was written to the key's server in the backup
 pool, and answers from there when the first one fails. It goes to the background
 once it serves; launching it again while it serves changes nothing.
 
-Two commands ask a running magent. --listen, --port and --socket say which one,
+Four commands ask a running magent. --listen, --port and --socket say which one,
 as they say where it listens; without them it is the one at 127.0.0.1:11211.
+All other flags of a launch may stand there too.
+  check         for scripts such as keepalived's: exit 0 when the magent of this
+                machine answers within 1s and can serve every key, that is at
+                least one server of each pair; otherwise exit 1 and say why.
+                It need not have its address now
+  status        show the magent and its servers; with --json, for programs
   explain KEY   show where the key lives and what both of its servers hold
   resync        copy what servers may lack from their twins once more
 
@@ -58,7 +63,8 @@ Signals: TERM and INT finish what is in flight and end magent; HUP reads the
 config file and opens the log file anew; USR2 goes on with the program that the
 file of magent holds now, without losing a connection.
 Exit status: 0, also when magent serves there already; 1 when it cannot serve,
-and when a magent that was asked has not answered as it should.
+when a magent that was asked has not answered as it should, and when check finds
+keys that no server serves. One line on standard error says why.
 `
 
 // helpWidth is the widest a line of help may be.

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +20,14 @@ const (
 	lockRetry = 2 * time.Millisecond
 	// lockAnswerTime bounds the time for which one who asks is waited for.
 	lockAnswerTime = 100 * time.Millisecond
+	// questionTime bounds the wait for a question on a lock, and for its answer
+	// to be read.
+	questionTime = time.Second
+	// lockGuests is the most who may ask questions on a lock at once; more are
+	// told that magent serves, and nothing else.
+	lockGuests = 16
+	// longestQuestion is the most bytes of one: a key and the words around it.
+	longestQuestion = 512
 )
 
 // patience says how long a launch waits for a magent that holds a lock to say
@@ -36,10 +47,19 @@ func newPatience() patience {
 // lock is what keeps two magents from one endpoint: abstract Unix sockets, one
 // for each endpoint, which belong to the serving process while it lives.
 type lock struct {
-	held    []heldName
-	serving chan struct{} // closed by serve
-	stopped chan struct{} // closed by close
-	loops   sync.WaitGroup
+	held      []heldName
+	serving   chan struct{} // closed by serve
+	stopped   chan struct{} // closed by close
+	questions answerer      // set by serve; nil: none are answered
+	guests    chan struct{} // one place for each who asks questions
+	loops     sync.WaitGroup
+}
+
+// answerer answers a question about the proxy that serves, with whole lines.
+type answerer func(ctx context.Context, question string) ([]byte, error)
+
+func newLock() *lock {
+	return &lock{serving: make(chan struct{}), stopped: make(chan struct{}), guests: make(chan struct{}, lockGuests)}
 }
 
 type heldName struct {
@@ -62,7 +82,7 @@ func claim(endpoints []endpoint, p patience) (*lock, []occupant, error) {
 }
 
 func claimOnce(endpoints []endpoint, p patience) (*lock, []occupant, error) {
-	l := &lock{serving: make(chan struct{}), stopped: make(chan struct{})}
+	l := newLock()
 	var taken []occupant
 	for _, e := range endpoints {
 		if e.lockName() == "" {
@@ -109,12 +129,12 @@ func (l *lock) add(e endpoint, p patience) (*occupant, error) {
 // hold keeps a lock and starts to answer on it.
 func (l *lock) hold(name string, listener *net.UnixListener) {
 	l.held = append(l.held, heldName{name, listener})
-	l.loops.Go(func() { l.answer(listener) })
+	l.loops.Go(func() { l.answer(name, listener) })
 }
 
-// answer tells each who connects, once this process serves, that it does.
-// Until then they wait in the queue of the socket.
-func (l *lock) answer(listener *net.UnixListener) {
+// answer tells each who connects, once this process serves, that it does, and
+// then answers questions. Until then they wait in the queue of the socket.
+func (l *lock) answer(name string, listener *net.UnixListener) {
 	select {
 	case <-l.serving:
 	case <-l.stopped:
@@ -139,12 +159,64 @@ func (l *lock) answer(listener *net.UnixListener) {
 		if conn.SetWriteDeadline(time.Now().Add(lockAnswerTime)) == nil {
 			_, _ = conn.Write([]byte(line))
 		}
+		l.receive(name, conn)
+	}
+}
+
+// receive takes the questions of one who has connected, if there are any. It
+// does not wait for them.
+func (l *lock) receive(name string, conn net.Conn) {
+	// A Unix socket has permissions, which the lock would go around.
+	if l.questions == nil || !strings.HasPrefix(name, tcpLocks) {
+		conn.Close()
+		return
+	}
+	select {
+	case l.guests <- struct{}{}:
+		l.loops.Go(func() {
+			l.converse(conn)
+			<-l.guests
+		})
+	default:
 		conn.Close()
 	}
 }
 
-// serve lets the lock say that this process serves.
-func (l *lock) serve() { close(l.serving) }
+// converse answers questions, a line each, until the other side has no more.
+func (l *lock) converse(conn net.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), adminTimeout)
+	defer cancel()
+	go func() {
+		select {
+		case <-l.stopped:
+			cancel()
+		case <-ctx.Done():
+		}
+		conn.Close() // which ends what is being read or written
+	}()
+	lines := bufio.NewReaderSize(conn, longestQuestion)
+	for {
+		_ = conn.SetDeadline(time.Now().Add(questionTime))
+		line, err := lines.ReadSlice('\n') // fails for a longer one
+		if err != nil {
+			return
+		}
+		answer, err := l.questions(ctx, strings.TrimRight(string(line), "\r\n"))
+		if err != nil {
+			return
+		}
+		_ = conn.SetDeadline(time.Now().Add(questionTime))
+		if _, err := conn.Write(answer); err != nil {
+			return
+		}
+	}
+}
+
+// serve lets the lock say that this process serves, and answer questions.
+func (l *lock) serve(questions answerer) {
+	l.questions = questions
+	close(l.serving)
+}
 
 // close gives the locks back and waits for those who answer on them. The last
 // goes first: whoever gets the first finds the others free.
@@ -174,7 +246,7 @@ func (l *lock) handOver() (names []string, fds []int, err error) {
 // adoptLock is claim for a program that got the descriptors from the one whose
 // place it takes.
 func adoptLock(names []string, fds []int) (*lock, error) {
-	l := &lock{serving: make(chan struct{}), stopped: make(chan struct{})}
+	l := newLock()
 	for i, fd := range fds {
 		file := os.NewFile(uintptr(fd), names[i])
 		listener, err := net.FileListener(file)

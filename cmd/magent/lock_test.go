@@ -39,7 +39,7 @@ func TestLockIsTakenOnce(t *testing.T) {
 		t.Fatalf("before anyone has it: %+v", o)
 	}
 	l := claimed(t, e)
-	l.serve()
+	l.serve(nil)
 	for _, second := range [][]endpoint{{e}, {other, e}, {e, other}} {
 		// What is taken in part is asked for again until the patience is over.
 		got, taken, err := claim(second, patience{time.Now().Add(100 * time.Millisecond), time.Now().Add(time.Minute)})
@@ -83,7 +83,7 @@ func TestLockWaitsUntilItsHolderServes(t *testing.T) {
 	l := claimed(t, e)
 	answer := make(chan *occupant)
 	go func() { answer <- ask(e, patient()) }()
-	l.serve()
+	l.serve(nil)
 	if o := <-answer; o == nil || o.silent || o.pid != os.Getpid() {
 		t.Errorf("the answer is %+v", o)
 	}
@@ -134,7 +134,7 @@ func TestManyClaimsAtOnce(t *testing.T) {
 			case err != nil:
 				t.Error(err)
 			case l != nil:
-				l.serve()
+				l.serve(nil)
 				winners = append(winners, l)
 			case len(taken) == 2:
 				refused++
@@ -161,7 +161,7 @@ func TestClaimWhileTheHolderEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		old.serve()
+		old.serve(nil)
 		var wg sync.WaitGroup
 		wg.Go(old.close)
 		l, taken, err := claim(both, patient())
@@ -198,7 +198,7 @@ func TestOneWhoServesAllAddressesServesEach(t *testing.T) {
 	}
 	defer listener.Close()
 	port := listener.Addr().(*net.TCPAddr).Port
-	claimed(t, endpoint{network: "tcp", address: fmt.Sprintf("0.0.0.0:%d", port)}).serve()
+	claimed(t, endpoint{network: "tcp", address: fmt.Sprintf("0.0.0.0:%d", port)}).serve(nil)
 	narrow := endpoint{network: "tcp", address: fmt.Sprintf("10.66.77.88:%d", port)}
 	taken := survey([]endpoint{narrow}, patient())
 	if len(taken) != 1 || !taken[0].endpoint.same(narrow) {
@@ -219,7 +219,7 @@ func TestLockIsHandedOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer next.close()
-	next.serve()
+	next.serve(nil)
 	if o := ask(e, patient()); o == nil || o.silent {
 		t.Errorf("the answer is %+v", o)
 	}

@@ -132,7 +132,7 @@ func (srv *server) listenAndServe(id identity) error {
 	if err := srv.proxy.Start(fds); err != nil {
 		return err
 	}
-	srv.lock.serve()
+	srv.lock.serve(srv.proxy.Ask)
 	srv.logServing("serving")
 	return nil
 }

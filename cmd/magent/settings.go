@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -43,6 +44,9 @@ type settings struct {
 	verbose     bool
 	ketama      bool
 	check       bool
+
+	timeout time.Duration // of a subcommand; 0: its own
+	json    bool
 
 	configFile string
 	logFile    string

@@ -210,7 +210,7 @@ func (srv *server) adopt(state *upgradeState) error {
 	if err := srv.proxy.Adopt(state.Proxy); err != nil {
 		return err
 	}
-	srv.lock.serve()
+	srv.lock.serve(srv.proxy.Ask)
 	srv.logServing("serving")
 	for _, e := range asked {
 		if e.lockName() != "" && !e.optional && !containsEndpoint(srv.endpoints, e) {

@@ -47,13 +47,17 @@ func newNamespaceSite(t *testing.T) *site {
 // ip runs ip(8).
 func (s *site) ip(args ...string) {
 	s.Helper()
-	path, err := exec.LookPath("ip")
-	if err != nil {
-		path = "/usr/sbin/ip"
-	}
-	if out, err := exec.Command(path, args...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(ipProgram(), args...).CombinedOutput(); err != nil {
 		s.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
 	}
+}
+
+// ipProgram is where ip(8) is, which is not in everybody's path.
+func ipProgram() string {
+	if path, err := exec.LookPath("ip"); err == nil {
+		return path
+	}
+	return "/usr/sbin/ip"
 }
 
 // promise: L4

@@ -36,6 +36,19 @@ func addressOf(sa unix.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
+// LocalName returns where a socket is bound: "address:port", or the path of a
+// Unix socket; "" when that cannot be learnt.
+func LocalName(fd int) string {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return ""
+	}
+	if sa, ok := sa.(*unix.SockaddrUnix); ok {
+		return sa.Name
+	}
+	return addressOf(sa).String()
+}
+
 // Peer tells the address at the other end of a connected socket, the zero
 // value for a Unix socket or when it is gone.
 func Peer(fd int) netip.AddrPort {

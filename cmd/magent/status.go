@@ -1,0 +1,181 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// showStatus shows the state of a magent: for people, or as JSON.
+func showStatus(w io.Writer, s *settings, where endpoint, r *reply) error {
+	about, err := newReport(where, r)
+	if err != nil {
+		return err
+	}
+	if s.json {
+		return json.NewEncoder(w).Encode(about)
+	}
+	var text strings.Builder
+	about.writeHead(&text)
+	text.WriteByte('\n')
+	about.writeTable(&text)
+	text.WriteByte('\n')
+	for _, sentence := range about.words() {
+		for _, line := range wrap(sentence, helpWidth) {
+			text.WriteString(line + "\n")
+		}
+	}
+	_, err = io.WriteString(w, text.String())
+	return err
+}
+
+// writeHead writes what concerns the magent as a whole.
+func (about *report) writeHead(w io.Writer) {
+	fmt.Fprintf(w, "magent %s, pid %d, up for %s\n", printable(about.Version), about.PID, longTime(about.UptimeS))
+	for i, address := range about.Listen {
+		label := "listens at"
+		if i > 0 {
+			label = ""
+		}
+		e := endpoint{network: "tcp", address: address}
+		switch {
+		case address == "" || strings.HasPrefix(address, "/"):
+		case about.ThisMachine && !isHere(e) && len(e.covers()) > 0:
+			address += "  (this machine does not have the address now)"
+		}
+		fmt.Fprintf(w, "%-11s %s\n", label, printable(address))
+	}
+	if !about.ThisMachine {
+		fmt.Fprintf(w, "%-11s %s, on another machine\n", "asked at", printable(about.Asked))
+	}
+	fmt.Fprintf(w, "%-11s %d of at most %d\n", "clients", about.Clients, about.MaxClients)
+	fmt.Fprintf(w, "%-11s %d\n", "requests", about.Requests)
+	rate := "no reads yet"
+	if about.HitRate != nil {
+		rate = fmt.Sprintf("%.1f %% of %d keys read", 100**about.HitRate, about.GetHits+about.GetMisses)
+	}
+	fmt.Fprintf(w, "%-11s %s\n", "hit rate", rate)
+}
+
+// writeTable writes a line for each server. Columns without a use now are left
+// out.
+func (about *report) writeTable(w io.Writer) {
+	rows := [][]string{{"SERVER", "ROLE", "STATE", "COMPLETE", "MISSED", "", "WAITING"}}
+	for _, s := range about.Servers {
+		copying := s.copying()
+		if copying != "" {
+			rows[0][5] = "COPIED"
+		}
+		rows = append(rows, []string{
+			printable(s.Name), printable(s.Role), printable(s.State), printable(s.Complete),
+			fmt.Sprint(s.MissedKeys), copying, fmt.Sprint(s.InFlight),
+		})
+	}
+	alignColumns(rows)
+	for _, row := range rows {
+		fmt.Fprintln(w, strings.TrimRight(strings.Join(row, "  "), " "))
+	}
+}
+
+// copying tells how far the resync of a server is; "" when there is none.
+func (s serverReport) copying() string {
+	if s.State != "warming" || s.ResyncTotal == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("%d %%", 100*min(s.ResyncDone, s.ResyncTotal)/s.ResyncTotal)
+	if s.ResyncEtaS > 0 {
+		text += ", " + longTime(s.ResyncEtaS)
+	}
+	return text
+}
+
+// words say what is wrong and what happens by itself, a paragraph each.
+func (about *report) words() []string {
+	var words []string
+	if !about.Serves {
+		words = append(words, "Keys without a server that is up or warming are answered SERVER_ERROR: "+about.Problem+".")
+	}
+	for _, s := range about.Servers {
+		if text := s.words(about.hasTwin(s)); text != "" {
+			words = append(words, text)
+		}
+	}
+	if about.Clients >= about.MaxClients {
+		words = append(words, fmt.Sprintf("New clients are turned away: all %d connections are in use. Raise --max-clients, which SIGHUP reads anew from the config file.", about.MaxClients))
+	}
+	if about.DivergentKeys > 0 {
+		words = append(words, fmt.Sprintf("Copies of %d keys differed while both servers were up, and were mended: something beside magent writes to the servers.", about.DivergentKeys))
+	}
+	if len(words) > 0 {
+		return words
+	}
+	if about.mirrored() {
+		return []string{"All is well: every key is on two servers."}
+	}
+	return []string{"All servers are up. Not every key has a backup: what has none is on one server only."}
+}
+
+// mirrored says whether every key has a backup.
+func (about *report) mirrored() bool {
+	for _, s := range about.Servers {
+		if s.isPrimary() && len(backupsOf(s, about.Servers)) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// hasTwin says whether another server can hold the second copies of a server's
+// keys.
+func (about *report) hasTwin(s serverReport) bool {
+	for _, other := range about.Servers {
+		if other.Name != s.Name && (s.isPrimary() && other.isBackup() || s.isBackup() && other.isPrimary()) {
+			return true
+		}
+	}
+	return false
+}
+
+// words say of one server that is not up what that means, and what happens by
+// itself.
+func (s serverReport) words(hasTwin bool) string {
+	switch s.State {
+	case "down":
+		text := fmt.Sprintf("%s is down: it has been out of reach for %s and has missed nothing so far. It is tried again at least once a second.", printable(s.Name), longTime(s.OutS))
+		if hasTwin {
+			text += " Its twins answer for it where they serve."
+		}
+		return text
+	case "dirty":
+		text := fmt.Sprintf("%s is dirty: it has been out of reach for %s and has missed writes.", printable(s.Name), longTime(s.OutS))
+		if hasTwin {
+			return text + " Its twins answer for it where they serve. It is tried again at least once a second, and when it answers it gets what it has missed from them before anything old is read."
+		}
+		return text + " It is tried again at least once a second, and flushed when it answers."
+	case "warming":
+		text := fmt.Sprintf("%s is warming: it serves, and what it lacks is copied from its twins", printable(s.Name))
+		if s.ResyncTotal > 0 {
+			text += fmt.Sprintf(": %d of %d keys so far", min(s.ResyncDone, s.ResyncTotal), s.ResyncTotal)
+			if s.ResyncEtaS > 0 {
+				text += ", the rest in about " + longTime(s.ResyncEtaS)
+			}
+		}
+		return text + ". It is up when that is done. Until then its twins have to stay up."
+	}
+	return ""
+}
+
+// longTime writes a time for people, in its two largest units.
+func longTime(seconds int64) string {
+	switch s := max(seconds, 0); {
+	case s < 60:
+		return fmt.Sprintf("%d s", s)
+	case s < 60*60:
+		return fmt.Sprintf("%d min %d s", s/60, s%60)
+	case s < 24*60*60:
+		return fmt.Sprintf("%d h %d min", s/3600, s/60%60)
+	default:
+		return fmt.Sprintf("%d d %d h", s/86400, s/3600%24)
+	}
+}
