@@ -38,6 +38,7 @@
 //	watch.go      magent's own items on a server are kept, and read
 //	admin.go      magent explain, magent resync
 //	slowreader.go a client that asks for more than it reads
+//	turn.go       whether the event loops still turn
 //	turnaway.go   a client more than there may be
 //	upgrade.go    another program goes on with the same clients
 //
