@@ -71,9 +71,12 @@ func TestServiceIsRight(t *testing.T) {
 	unit := filepath.Join(t.TempDir(), "magent.service")
 	text = bytes.ReplaceAll(text, []byte("/usr/local/bin/magent"), []byte(harness.Binary(t)))
 	must(t, os.WriteFile(unit, text, 0o600))
-	// It succeeds with lines that it does not know, and says so.
-	if out := output(t, "systemd-analyze", "verify", "--man=no", unit); out != "" {
-		t.Errorf("systemd-analyze verify says:\n%s", out)
+	// It succeeds with lines that it does not know, and says so. What it says
+	// of other units of this machine is no matter.
+	for line := range strings.Lines(output(t, "systemd-analyze", "verify", "--man=no", unit)) {
+		if strings.Contains(line, "magent") {
+			t.Errorf("systemd-analyze verify says: %s", line)
+		}
 	}
 	output(t, "systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold="+mostExposure, unit)
 }
