@@ -65,7 +65,7 @@ func TestServiceIsInstalled(t *testing.T) {
 
 // systemd itself reads the unit, and says how little the service may do.
 func TestServiceIsRight(t *testing.T) {
-	const mostExposure = "20" // in tenths, of 100 for a service without any limits
+	const mostExposure = "25" // in tenths; a service without limits has 96. Versions of systemd differ a little
 	text, err := os.ReadFile(serviceFile)
 	must(t, err)
 	unit := filepath.Join(t.TempDir(), "magent.service")
