@@ -4,6 +4,8 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 BINDIR   = $(DESTDIR)$(PREFIX)/bin
 MANDIR   = $(DESTDIR)$(PREFIX)/share/man/man1
+UNITDIR  = $(DESTDIR)$(PREFIX)/lib/systemd/system
+ETCDIR   = $(DESTDIR)/etc
 
 # The version of the next release, as `magent --version` and memcached's
 # `version` command answer it.
@@ -17,7 +19,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 # Programs that the checks and the tests call, and the packages they are in.
 # The race detector needs a C compiler.
 COMPILER   := gcc=gcc /usr/include/stdio.h=libc6-dev
-TEST_NEEDS := $(COMPILER) memcached=memcached ip=iproute2 ps=procps setpriv=util-linux
+TEST_NEEDS := $(COMPILER) memcached=memcached ip=iproute2 ps=procps setpriv=util-linux systemd-analyze=systemd
 
 # Every test runs over the system's memcached; the tests that depend most on
 # what memcached does run over a newer one as well.
@@ -25,7 +27,7 @@ MODERN       := $(CURDIR)/.tools/memcached-1.6.38/memcached
 SERVER_TESTS := ./backend ./proxy/protocol ./integration
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-modern checker memcached-1.6.38 check lint fuzz bench bench-recovery install uninstall clean go
+.PHONY: help build run test test-modern checker memcached-1.6.38 check lint fuzz bench bench-recovery install install-systemd uninstall clean go
 
 help: ## show this list
 	@echo 'magent, a write-mirroring cache proxy for memcached'
@@ -80,8 +82,15 @@ install: ## install the program and its manual page (PREFIX=/usr/local, DESTDIR=
 	install -m 755 magent '$(BINDIR)/magent'
 	install -m 644 docs/magent.1 '$(MANDIR)/magent.1'
 
-uninstall: ## remove them again
-	rm -f '$(BINDIR)/magent' '$(MANDIR)/magent.1'
+# The settings belong to whoever has edited them.
+install-systemd: ## install the service for systemd too, and /etc/magent.toml if there is none
+	install -d '$(UNITDIR)' '$(ETCDIR)'
+	sed 's|/usr/local/bin|$(PREFIX)/bin|' deploy/systemd/magent.service >'$(UNITDIR)/magent.service'
+	chmod 644 '$(UNITDIR)/magent.service'
+	test -e '$(ETCDIR)/magent.toml' || install -m 644 deploy/systemd/magent.toml '$(ETCDIR)/magent.toml'
+
+uninstall: ## remove what was installed, but for /etc/magent.toml
+	rm -f '$(BINDIR)/magent' '$(MANDIR)/magent.1' '$(UNITDIR)/magent.service'
 
 clean: ## remove what was built here
 	rm -rf magent bin .tools

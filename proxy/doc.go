@@ -39,6 +39,7 @@
 //	admin.go      magent explain, magent resync
 //	ask.go        the operator's questions that do not come from a client
 //	slowreader.go a client that asks for more than it reads
+//	turn.go       whether the event loops still turn
 //	turnaway.go   a client more than there may be
 //	upgrade.go    another program goes on with the same clients
 //

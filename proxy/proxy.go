@@ -54,8 +54,11 @@ type Proxy struct {
 	unreached       []atomic.Bool // by index of the server: it was said that it cannot be reached
 
 	listeners []int
-	listens   []string      // where, as stats tells it
-	questions atomic.Int32  // of Ask under way
+	listens   []string     // where, as stats tells it
+	questions atomic.Int32 // of Ask under way
+	// The acceptor's loop, nil while there is none: for other goroutines than
+	// the one that starts and stops.
+	accepting atomic.Pointer[engine.Loop]
 	opened    chan struct{} // closed when the first clients are let in
 	cancel    context.CancelFunc
 	wg        sync.WaitGroup // workers and probers
@@ -191,6 +194,7 @@ func (p *Proxy) start(listeners []int, adopt func()) error {
 		return fmt.Errorf("cannot accept clients: %w", err)
 	}
 	p.acceptor = a
+	p.accepting.Store(a.loop)
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
 	if adopt != nil {
@@ -309,6 +313,7 @@ func (p *Proxy) Shutdown() {
 }
 
 func (p *Proxy) stopAccepting(closeListeners bool) {
+	p.accepting.Store(nil)
 	p.acceptor.loop.Post(engine.TaskFunc(func() { p.acceptor.shut(closeListeners) }))
 	p.acceptWg.Wait()
 }

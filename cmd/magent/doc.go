@@ -23,6 +23,7 @@
 //	server.go    the serving process: from the start to the end
 //	listeners.go its sockets and the files they leave
 //	signals.go   what the serving process does on a signal
+//	manager.go   telling a service manager, such as systemd
 //	upgrade.go   changing the running program for a newer one
 //	lock.go      one magent for each address
 //	occupant.go  asking the magent that has the lock

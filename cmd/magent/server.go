@@ -26,6 +26,7 @@ type server struct {
 	detached   bool
 	stderr     io.Writer
 
+	manager   *manager
 	log       zerolog.Logger
 	logFile   *logFile // nil without --log-file
 	signals   chan os.Signal
@@ -53,6 +54,14 @@ func newServer(s *settings, id identity, detached bool, stderr *os.File) (*serve
 	}
 	setLogLevel(s.logLevel)
 	srv.log = newLogger(writers)
+	var warning string
+	if srv.manager, warning = takeManager(); detached {
+		// The socket is that of whoever launched magent, such as keepalived,
+		// which is the one to speak for its service.
+		srv.manager, warning = &manager{}, ""
+	}
+	srv.manager.log = srv.log
+	srv.warn(warning)
 	// Before anything that a signal would have to undo. A broken pipe on
 	// standard error must not end the process.
 	signal.Notify(srv.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR2)
@@ -139,12 +148,17 @@ func (srv *server) listenAndServe(id identity) error {
 
 // logServing says where magent listens, with the ports that the kernel chose.
 func (srv *server) logServing(message string) {
+	srv.log.Info().Strs("listen", srv.addresses()).Int("pid", os.Getpid()).Str("version", version).
+		Int("max_clients", srv.settings.proxy.MaxClients).Msg(message)
+}
+
+// addresses are those at which magent listens, as text.
+func (srv *server) addresses() []string {
 	addresses := make([]string, 0, len(srv.endpoints))
 	for _, e := range srv.endpoints {
 		addresses = append(addresses, e.address)
 	}
-	srv.log.Info().Strs("listen", addresses).Int("pid", os.Getpid()).Str("version", version).
-		Int("max_clients", srv.settings.proxy.MaxClients).Msg(message)
+	return addresses
 }
 
 // removeFiles removes the Unix socket and the pid file if they are still this

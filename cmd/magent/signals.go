@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"strings"
 	"syscall"
 )
 
@@ -10,17 +11,32 @@ import (
 //	TERM, INT  stop accepting, finish what is in flight, end; again: end at once
 //	HUP        read the config file and open the log file anew
 //	USR2       go on as the program that the file now holds
+//
+// The service manager is told of each.
 func (srv *server) run() {
+	serving := "serving on " + strings.Join(srv.addresses(), ", ")
+	srv.manager.ready(serving)
+	defer srv.manager.watch(srv.proxy.Turn)()
 	for received := range srv.signals {
 		srv.logSignal(received)
 		switch received {
 		case syscall.SIGHUP:
-			srv.reload()
+			srv.manager.reloading("reading the settings anew")
+			status := serving
+			if err := srv.reload(); err != nil {
+				srv.log.Error().Err(err).Msg("settings stay the same")
+				status += "; the settings were not read anew, see the log"
+			}
+			srv.manager.ready(status)
 		case syscall.SIGUSR2:
+			// The next program says when it is ready.
+			srv.manager.reloading("changing for the program that the file now holds")
 			if err := srv.upgrade(); err != nil {
 				srv.log.Error().Err(err).Msg("upgrade failed: this program goes on")
+				srv.manager.ready(serving + "; the upgrade failed, see the log")
 			}
 		default:
+			srv.manager.stopping("finishing what is in flight")
 			srv.stop()
 			return
 		}
@@ -76,7 +92,7 @@ func (srv *server) stop() {
 
 // reload reads the settings anew and applies those that can change while the
 // program runs. With a mistake in them, nothing changes.
-func (srv *server) reload() {
+func (srv *server) reload() error {
 	if srv.logFile != nil {
 		if err := srv.logFile.reopen(); err != nil {
 			srv.log.Error().Err(err).Msg("the log file stays the same")
@@ -84,19 +100,16 @@ func (srv *server) reload() {
 	}
 	next, _, err := parse(srv.arguments, srv.directory)
 	if err != nil {
-		srv.log.Error().Err(err).Msg("settings stay the same")
-		return
+		return err
 	}
 	warning, err := fitFileLimit(&next.proxy)
 	if err != nil {
-		srv.log.Error().Err(err).Msg("settings stay the same")
-		return
+		return err
 	}
 	srv.warn(warning)
 	needRestart, err := srv.proxy.Reload(next.proxy)
 	if err != nil {
-		srv.log.Error().Err(err).Msg("settings stay the same")
-		return
+		return err
 	}
 	setLogLevel(next.logLevel)
 	needRestart = append(needRestart, srv.settings.restartNeeded(next)...)
@@ -104,6 +117,7 @@ func (srv *server) reload() {
 		srv.log.Warn().Strs("settings", needRestart).Msg("these settings change with a restart only")
 	}
 	srv.log.Info().Str("config", next.configFile).Msg("settings read")
+	return nil
 }
 
 // pendingStop takes signals that wait and says whether one asks to stop; that

@@ -142,6 +142,7 @@ func (srv *server) execute(names []string, lockFiles []int, frozen []byte, files
 		return errStopping
 	}
 	environment := append(os.Environ(), upgradeVariable+"="+strconv.Itoa(int(memory.Fd())))
+	environment = append(environment, srv.manager.kept...)
 	return fmt.Errorf("start %s: %w", srv.executable, syscall.Exec(srv.executable, os.Args, environment))
 }
 
