@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"time"
 
 	"magent/proxy/engine"
 )
@@ -11,11 +12,16 @@ import (
 // When an address leaves this machine, as keepalived's virtual address does, the
 // clients that are connected through it would hang: what they send arrives at
 // another machine, and what they wait for can not be sent any more. They are
-// reset at once. The listener stays, for the day when the address comes back.
+// reset at once, or as soon as they have the answers to what is in flight: those
+// still reach them. The listener stays, for the day when the address comes back.
 
 // acceptRounds is how often the acceptor takes more of those that came before
 // their address left.
 const acceptRounds = 64
+
+// answerTime is how long a client whose address has left may wait for what is in
+// flight.
+const answerTime = time.Second
 
 // startAddressWatch resets clients whose address has left, until ctx ends.
 func (p *Proxy) startAddressWatch(ctx context.Context) {
@@ -63,16 +69,28 @@ func (a *acceptor) acceptRest() {
 	}
 }
 
+// resetHomeless resets the clients whose requests in flight take too long.
+func (w *worker) resetHomeless() {
+	w.sessions.Each(func(s *session) {
+		if s.homeless {
+			s.reset()
+		}
+	})
+}
+
 // resetClientsOf resets the clients that came to one of the addresses.
 func (w *worker) resetClientsOf(gone []netip.Addr) {
 	count := 0
 	w.sessions.Each(func(s *session) {
 		if local := engine.Local(s.fd).Addr().WithZone(""); local.IsValid() && slices.Contains(gone, local) {
 			count++
-			s.reset()
+			if s.homeless = true; s.inFlight == 0 {
+				s.reset()
+			}
 		}
 	})
 	if count > 0 {
+		w.loop.Arm(&w.homeless, answerTime)
 		w.stats.addressGone += uint64(count)
 		w.log.Info().Int("clients", count).Any("addresses", gone).Msg("an address has left this machine; its clients were reset")
 	}

@@ -57,6 +57,7 @@ type session struct {
 	text     bool // its first byte was not binary
 	queued   bool // in the worker's list of sessions to go on with
 	closed   bool
+	homeless bool          // its address has left this machine: reset it when all is answered
 	waitRoom *backend.Conn // waits until this server takes more
 }
 
@@ -297,7 +298,14 @@ func (s *session) finish() {
 		s.wake() // there is room again
 		return
 	}
-	if s.inFlight > 0 || s.out.Len() > 0 {
+	if s.inFlight > 0 {
+		return
+	}
+	if s.homeless {
+		s.reset()
+		return
+	}
+	if s.out.Len() > 0 {
 		return
 	}
 	if s.leaving || s.ended && (len(s.in) == 0 || !s.blocked()) {

@@ -68,9 +68,10 @@ type worker struct {
 	holdSince   int64 // when the oldest request that is held back came; 0: none
 
 	sweep      engine.Timer
-	asked      int64 // when a client last asked for a key
-	wrote      int64 // when a client last wrote one
-	asleep     bool  // clients wait until it is known what other proxies have done
+	homeless   engine.Timer // see resetHomeless
+	asked      int64        // when a client last asked for a key
+	wrote      int64        // when a client last wrote one
+	asleep     bool         // clients wait until it is known what other proxies have done
 	waking     bool
 	woken      int64 // when they last went on
 	frozen     bool  // a binary upgrade is under way: nothing new is begun
@@ -98,6 +99,7 @@ func newWorker(p *Proxy, index int) (*worker, error) {
 	w.looks.known = map[string]bool{}
 	w.looks.timer.Func = w.lookNow
 	w.sweep.Func = w.sweepIdle
+	w.homeless.Func = w.resetHomeless
 	return w, nil
 }
 
