@@ -53,6 +53,7 @@ type Proxy struct {
 	warnings        warnings
 	unreached       []atomic.Bool // by index of the server: it was said that it cannot be reached
 
+	inFlight  *inFlightFile // nil: none is kept
 	listeners []int
 	listens   []string     // where, as stats tells it
 	questions atomic.Int32 // of Ask under way
@@ -310,6 +311,9 @@ func (p *Proxy) Shutdown() {
 	}
 	p.cancel()
 	p.wg.Wait()
+	if p.inFlight != nil {
+		p.inFlight.close()
+	}
 }
 
 func (p *Proxy) stopAccepting(closeListeners bool) {

@@ -69,6 +69,7 @@ type request struct {
 	copies    uint8  // how often its key was copied for it
 	again     uint8  // how often it was asked again because a write was under way
 	at        int32  // the server that it runs on
+	slot      int16  // see inFlight; of a write that is counted among those in flight
 	confirmed int64  // by the loop's clock, when the primary had run it
 	absent    uint64 // of the entry that it made in the journal of a server that is out, 0 for none
 	when      uint64 // of the key's entry in that server's journal, 0 for none

@@ -131,6 +131,10 @@ func (w *worker) writeRouted(r *request) {
 	if !r.sent {
 		r.sent = true
 		w.writes++
+		r.slot = noSlot
+		if r.backup >= 0 {
+			r.slot = w.inFlight.enter(r.key())
+		}
 	}
 	w.runWrite(r)
 }
@@ -276,6 +280,7 @@ func (w *worker) settle(r *request) {
 	}
 	if r.sent {
 		r.sent = false
+		w.inFlight.leave(r.slot)
 		w.writeEnded()
 	}
 	if r.w != r.home {

@@ -47,10 +47,11 @@ type worker struct {
 	tokens    tokens
 	retokens  *retoken // free ones
 
-	writes  int           // in flight, until mirrored
-	pausing bool          // a flush_all lets writes end
-	delayed []engine.Task // writes and copies held back by it
-	flush   *flush
+	writes   int // in flight, until mirrored
+	inFlight inFlight
+	pausing  bool          // a flush_all lets writes end
+	delayed  []engine.Task // writes and copies held back by it
+	flush    *flush
 
 	copies  map[string]*keyCopy // under way, by key
 	pending []*keyCopy          // those that wait for writes to end

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"github.com/rs/zerolog"
@@ -138,12 +139,31 @@ func (srv *server) listenAndServe(id identity) error {
 	if err := id.assume(); err != nil {
 		return err
 	}
+	srv.keepInFlight()
 	if err := srv.proxy.Start(fds); err != nil {
 		return err
 	}
 	srv.lock.serve(srv.proxy.Ask)
 	srv.logServing("serving")
 	return nil
+}
+
+// keepInFlight has the proxy remember the writes under way. To do without is no
+// reason not to serve.
+func (srv *server) keepInFlight() {
+	path := srv.settings.inFlightFile
+	switch path {
+	case "none":
+		return
+	case "":
+		// One for each user and address. Where nobody has a say in the port, no
+		// later run would find it.
+		address := strings.NewReplacer("/", "_", "_", "__").Replace(srv.endpoints[0].address)
+		path = fmt.Sprintf("/dev/shm/magent-%d-%s", os.Geteuid(), address)
+	}
+	if err := srv.proxy.KeepInFlight(path); err != nil {
+		srv.log.Warn().Err(err).Msg("when this process is killed, the next one will not know which writes were under way; name another file with --in-flight-file")
+	}
 }
 
 // logServing says where magent listens, with the ports that the kernel chose.

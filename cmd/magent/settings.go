@@ -37,13 +37,14 @@ type settings struct {
 	socket     string
 	socketMode fs.FileMode
 
-	user, group string
-	pidFile     string
-	foreground  bool
-	background  bool
-	verbose     bool
-	ketama      bool
-	check       bool
+	user, group  string
+	pidFile      string
+	inFlightFile string // "": one of its own; "none": no file
+	foreground   bool
+	background   bool
+	verbose      bool
+	ketama       bool
+	check        bool
 
 	timeout time.Duration // of a subcommand; 0: its own
 	json    bool
@@ -84,8 +85,8 @@ var (
 // makeAbsolute takes relative paths from directory, so that they mean the same
 // file after the process has moved to "/".
 func (s *settings) makeAbsolute(directory string) {
-	for _, path := range []*string{&s.socket, &s.pidFile, &s.configFile, &s.logFile} {
-		if *path != "" && !filepath.IsAbs(*path) {
+	for _, path := range []*string{&s.socket, &s.pidFile, &s.configFile, &s.logFile, &s.inFlightFile} {
+		if *path != "" && *path != "none" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(directory, *path)
 		}
 	}
@@ -139,6 +140,7 @@ func (s *settings) restartNeeded(next *settings) []string {
 	differs("user", s.user != next.user)
 	differs("group", s.group != next.group)
 	differs("pid-file", s.pidFile != next.pidFile)
+	differs("in-flight-file", s.inFlightFile != next.inFlightFile)
 	differs("log-file", s.logFile != next.logFile)
 	differs("log-format", s.logFormat != next.logFormat)
 	differs("foreground", s.foreground != next.foreground)

@@ -208,6 +208,7 @@ func (srv *server) adopt(state *upgradeState) error {
 		return err
 	}
 	srv.lock = lock
+	srv.keepInFlight()
 	if err := srv.proxy.Adopt(state.Proxy); err != nil {
 		return err
 	}

@@ -106,7 +106,7 @@ var serverNames = [2]string{"A", "B"}
 func (c *Cluster) startMagent(i int) {
 	c.tb.Helper()
 	cfg := c.config
-	cfg.Args = append([]string{"-P", c.markers[i]}, cfg.Args...)
+	cfg.Args = append([]string{"-P", c.markers[i], "--in-flight-file", c.markers[i] + ".in-flight"}, cfg.Args...)
 	m := harness.StartMagent(c.tb, cfg)
 	c.mu.Lock()
 	defer c.mu.Unlock()

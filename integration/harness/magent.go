@@ -2,6 +2,7 @@ package harness
 
 import (
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -53,6 +54,7 @@ func StartMagent(tb testing.TB, cfg Config) *Magent {
 	for _, addr := range cfg.Backups {
 		argv = append(argv, "-b", addr)
 	}
+	argv = append(argv, "--in-flight-file", filepath.Join(tb.TempDir(), "in-flight"))
 	argv = append(argv, cfg.Args...)
 	env := []string{fmt.Sprintf("GORACE=halt_on_error=0 atexit_sleep_ms=0 exitcode=%d", raceStatus)}
 

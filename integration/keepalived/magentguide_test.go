@@ -7,9 +7,6 @@ import (
 	"magent/integration/harness"
 )
 
-// launchLine is how the guide's scripts launch magent.
-const launchLine = "magent -u root -n 51200 -l 172.17.7.66 -p 12000 -s 172.17.7.101:11211 -b 172.17.7.102:11211"
-
 // backupScripts are what the guide's readers run on the backup. Its own script
 // fails where /bin/sh kills itself with `pkill -9 magent` (the script's name is
 // magent.sh) or where pkill finds nothing and says so with its exit status.
@@ -115,7 +112,7 @@ func TestTheMagentGuide(t *testing.T) {
 			// 6. VIP and magent come up although memcached does not run.
 			s.master.startKeepalived()
 			awaitAddress(vip, s.master)
-			s.master.awaitMagent(launchLine)
+			s.master.awaitMagent()
 			if answer := s.client.telnet(vipPort, "get test"); !strings.HasPrefix(answer, "SERVER_ERROR ") {
 				t.Errorf("without a memcached: %q", answer)
 			}
@@ -123,18 +120,18 @@ func TestTheMagentGuide(t *testing.T) {
 			s.master.stopKeepalived()
 			s.backup.startKeepalived()
 			awaitAddress(vip, s.backup, s.master)
-			s.backup.awaitMagent(launchLine)
+			s.backup.awaitMagent()
 			harness.Eventually(t, eventTime, "magent answers", func() bool {
 				return strings.HasPrefix(s.client.telnet(vipPort, "get test"), "SERVER_ERROR ")
 			})
 			// The master's is started: both go back.
 			s.master.startKeepalived()
 			awaitAddress(vip, s.master, s.backup)
-			s.master.awaitMagent(launchLine)
+			s.master.awaitMagent()
 			if v.standby {
-				s.backup.awaitMagent(launchLine)
+				s.backup.awaitMagent()
 			} else {
-				harness.Eventually(t, eventTime, "magent has ended on the backup", func() bool { return len(s.backup.magents(launchLine)) == 0 })
+				harness.Eventually(t, eventTime, "magent has ended on the backup", func() bool { return len(s.backup.magents()) == 0 })
 			}
 
 			// 7. memcached is started.

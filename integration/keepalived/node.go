@@ -104,7 +104,8 @@ func startLocked(t *testing.T, cmd *exec.Cmd) {
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		<-started
+		for range started {
+		}
 	})
 }
 
@@ -122,6 +123,9 @@ func runInit(dir string) error {
 			return fmt.Errorf("%s: %w", place, err)
 		}
 	}
+	if err := unix.Mount("shm", "/dev/shm", "tmpfs", 0, ""); err != nil {
+		return err
+	}
 	if err := unix.Mount(filepath.Join(dir, "hosts"), "/etc/hosts", "", unix.MS_BIND, ""); err != nil {
 		return err
 	}
@@ -130,7 +134,9 @@ func runInit(dir string) error {
 	}
 	orphans := make(chan os.Signal, 1)
 	signal.Notify(orphans, syscall.SIGCHLD)
-	fmt.Print("+")
+	if _, err := os.Stdout.WriteString("+"); err != nil {
+		return err
+	}
 	for range orphans {
 		for {
 			if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); pid <= 0 || err != nil {

@@ -8,6 +8,9 @@ import (
 	"magent/integration/harness"
 )
 
+// launchLine is how the magent guide's scripts launch magent.
+const launchLine = "magent -u root -n 51200 -l 172.17.7.66 -p 12000 -s 172.17.7.101:11211 -b 172.17.7.102:11211"
+
 // guide installs a configuration of keepalived on the node, and scripts.
 func (n *node) guide(conf string, scripts map[string]string) {
 	n.Helper()
@@ -60,8 +63,8 @@ func awaitAddress(addr string, n *node, others ...*node) {
 }
 
 // magents returns the numbers of the magents on the node, and fails the test
-// when their command lines are not those of the script that launched them.
-func (n *node) magents(commandLine string) []string {
+// when their command lines are not that of the script that launched them.
+func (n *node) magents() []string {
 	n.Helper()
 	var found []string
 	for _, pid := range n.pids("magent") {
@@ -69,8 +72,8 @@ func (n *node) magents(commandLine string) []string {
 		line = strings.TrimSpace(line)
 		switch {
 		case err != nil || line == "": // it is ending
-		case line != commandLine:
-			n.Fatalf("%s: process %s is %q, want %q", n.name, pid, line, commandLine)
+		case line != launchLine:
+			n.Fatalf("%s: process %s is %q, want %q", n.name, pid, line, launchLine)
 		default:
 			found = append(found, pid)
 		}
@@ -79,7 +82,7 @@ func (n *node) magents(commandLine string) []string {
 }
 
 // awaitMagent waits until exactly one magent runs on the node.
-func (n *node) awaitMagent(commandLine string) {
+func (n *node) awaitMagent() {
 	n.Helper()
-	harness.Eventually(n, eventTime, "one magent runs on "+n.name, func() bool { return len(n.magents(commandLine)) == 1 })
+	harness.Eventually(n, eventTime, "one magent runs on "+n.name, func() bool { return len(n.magents()) == 1 })
 }

@@ -1,0 +1,48 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"magent/integration/harness"
+)
+
+// magent is killed when the primary has run writes and the backup has not. The
+// next run knows which ones, and makes both copies equal, although nobody asks
+// for these keys.
+//
+// promise: C1, C6, L7
+func TestWritesUnderWayWhenMagentIsKilled(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "in-flight")
+	args := []string{"--in-flight-file", file, "--compare-rate", "0", "--server-timeout", "5s"}
+	s := startStory(t, 1, 1, args...)
+	c := harness.MustDial(t, s.Addr)
+	for i := range 20 {
+		must(t, c.Set(fmt.Sprint("k", i), "old"))
+	}
+	s.awaitSame(t, recovery)
+	link := s.links[s.backup()]
+	link.Partition()
+	want := map[string]held{}
+	for i := range 20 {
+		key := fmt.Sprint("k", i)
+		if i%2 == 0 {
+			must(t, c.Set(key, "new"))
+			want[key] = held{value: "new", exp: -1}
+		} else if answer, err := c.Command("delete %s", key); err != nil || answer != "DELETED" {
+			t.Fatalf("delete: %q, %v", answer, err)
+		}
+	}
+	s.Crash()
+	link.Cut() // what it held back is lost
+	link.Heal()
+	s.Magent = harness.StartMagent(t, s.cfg)
+	awaitWhole(t, s.Magent)
+	expectHeld(t, s.awaitSame(t, recovery), want)
+	s.Stop()
+	if _, err := os.Stat(file); !os.IsNotExist(err) {
+		t.Errorf("the file is left after an orderly end: %v", err)
+	}
+}
