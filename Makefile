@@ -19,7 +19,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 # Programs that the checks and the tests call, and the packages they are in.
 # The race detector needs a C compiler.
 COMPILER   := gcc=gcc /usr/include/stdio.h=libc6-dev
-TEST_NEEDS := $(COMPILER) memcached=memcached ip=iproute2 ps=procps setpriv=util-linux systemd-analyze=systemd
+TEST_NEEDS := $(COMPILER) memcached=memcached ip=iproute2 ps=procps setpriv=util-linux systemd-analyze=systemd keepalived=keepalived
 
 # Every test runs over the system's memcached; the tests that depend most on
 # what memcached does run over a newer one as well.
@@ -27,7 +27,7 @@ MODERN       := $(CURDIR)/.tools/memcached-1.6.38/memcached
 SERVER_TESTS := ./backend ./proxy/protocol ./integration
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-modern checker memcached-1.6.38 check lint fuzz bench bench-recovery install install-systemd uninstall clean go
+.PHONY: help build run test test-modern checker memcached-1.6.38 check lint fuzz bench bench-recovery bench-failover install install-systemd uninstall clean go
 
 help: ## show this list
 	@echo 'magent, a write-mirroring cache proxy for memcached'
@@ -75,6 +75,10 @@ bench: build ## compare with nutcracker and plain memcached; writes docs/bench/c
 bench-recovery: build ## measure how a server that lost 1,000,000 keys is filled; writes docs/bench/recovery.md
 	@.ci/packages memcached=memcached taskset=util-linux
 	go run ./integration/bench --magent ./magent --targets magent --only p1,lone --recovery 1000000 --out docs/bench/recovery.md
+
+bench-failover: go ## measure how long clients are without their key under keepalived; writes docs/bench/failover.md
+	@.ci/packages $(TEST_NEEDS)
+	MAGENT_FAILOVER_REPORT='$(CURDIR)/docs/bench/failover.md' go test -count 1 -timeout 0 -run '^$$' -bench Failover -benchtime 1x ./integration/keepalived
 
 install: ## install the program and its manual page (PREFIX=/usr/local, DESTDIR=)
 	@test -x magent || $(MAKE) build

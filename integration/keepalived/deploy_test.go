@@ -54,7 +54,7 @@ var scriptPlaces = map[string]string{
 }
 
 // newDeployed makes the machines of a layout that we give, and starts it.
-func newDeployed(t *testing.T, layout string) *site {
+func newDeployed(t testing.TB, layout string) *site {
 	t.Helper()
 	s := newBareSite(t)
 	for name, n := range map[string]*node{"master": s.master, "backup": s.backup} {

@@ -10,7 +10,7 @@ import (
 )
 
 // answer asks for one item and returns its header and value, "" for none.
-func answer(t *testing.T, c *harness.Client, line string) string {
+func answer(t testing.TB, c *harness.Client, line string) string {
 	t.Helper()
 	head, err := c.Command("%s", line)
 	must(t, err)

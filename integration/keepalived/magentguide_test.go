@@ -53,7 +53,7 @@ func newSite(t *testing.T, variant string) *site {
 }
 
 // newBareSite makes the machines alone.
-func newBareSite(t *testing.T) *site {
+func newBareSite(t testing.TB) *site {
 	t.Helper()
 	w := newNetwork(t)
 	return &site{

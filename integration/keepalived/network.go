@@ -9,16 +9,16 @@ import (
 
 // network is machines on one bridge.
 type network struct {
-	*testing.T
+	testing.TB
 	hub   *node
 	ports map[*node]string
 }
 
 // newNetwork makes the hub. It has two bridges: the second one is for machines
 // that a partition cuts off from the others.
-func newNetwork(t *testing.T) *network {
+func newNetwork(t testing.TB) *network {
 	t.Helper()
-	w := &network{T: t, hub: newNode(t, "hub"), ports: map[*node]string{}}
+	w := &network{TB: t, hub: newNode(t, "hub"), ports: map[*node]string{}}
 	for _, bridge := range []string{"br0", "br1"} {
 		w.hub.sh("ip link add " + bridge + " type bridge && ip link set " + bridge + " up")
 	}
@@ -29,7 +29,7 @@ func newNetwork(t *testing.T) *network {
 // that the guide names.
 func (w *network) add(name, device, address string) *node {
 	w.Helper()
-	n := newNode(w.T, name)
+	n := newNode(w.TB, name)
 	port := fmt.Sprintf("port%d", len(w.ports))
 	w.ports[n] = port
 	// The kernel finds a namespace by a process, as it is seen from outside.

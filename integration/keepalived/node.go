@@ -45,7 +45,7 @@ const hosts = "127.0.0.1 localhost\n192.168.68.41 T1\n192.168.68.42 T2\n"
 
 // node is one machine.
 type node struct {
-	*testing.T
+	testing.TB
 	name string
 	dir  string
 	init *exec.Cmd
@@ -53,17 +53,17 @@ type node struct {
 }
 
 // newNode starts a machine without a network.
-func newNode(t *testing.T, name string) *node {
+func newNode(t testing.TB, name string) *node {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "magent-node-")
 	must(t, err)
 	must(t, os.Chmod(dir, 0o755))
-	n := &node{T: t, name: name, dir: dir, net: -1}
+	n := &node{TB: t, name: name, dir: dir, net: -1}
 	t.Cleanup(n.end)
 	for _, place := range places {
 		must(t, os.Mkdir(n.path(place), 0o755))
 	}
-	n.install("bin/magent", harness.Binary(t))
+	n.install("bin/magent", program(t))
 	n.write("hosts", hosts)
 	n.init = exec.Command("/proc/self/exe")
 	n.init.Env = append(os.Environ(), nodeEnv+"="+dir, "MAGENT_TEST_NODE_NAME="+name)
@@ -84,9 +84,19 @@ func newNode(t *testing.T, name string) *node {
 	return n
 }
 
+// program is the magent that runs on the nodes: built with the race detector, but
+// not where time is measured.
+func program(t testing.TB) string {
+	t.Helper()
+	if _, measured := t.(*testing.B); measured {
+		return harness.PlainBinary(t)
+	}
+	return harness.Binary(t)
+}
+
 // startLocked starts a command from a thread that stays as long as the test
 // process: PDEATHSIG is sent when the thread ends.
-func startLocked(t *testing.T, cmd *exec.Cmd) {
+func startLocked(t testing.TB, cmd *exec.Cmd) {
 	t.Helper()
 	started := make(chan error)
 	go func() {

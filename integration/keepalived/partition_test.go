@@ -220,7 +220,7 @@ func (p *pair) items(i int) map[string]string {
 	}
 	items := map[string]string{}
 	for _, name := range names {
-		if value := answer(p.T, c, "mg "+name+" t f s v"); value != "" {
+		if value := answer(p.TB, c, "mg "+name+" t f s v"); value != "" {
 			items[name] = value
 		}
 	}
