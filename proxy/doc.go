@@ -35,12 +35,14 @@
 //	keylist.go    the keys to copy, last used first
 //	secondlook.go the two copies of a key are compared
 //	presence.go   which proxy sees to the servers
+//	inflight.go   the keys of writes under way outlive a process that is killed
 //	watch.go      magent's own items on a server are kept, and read
 //	admin.go      magent explain, magent resync
 //	ask.go        the operator's questions that do not come from a client
 //	slowreader.go a client that asks for more than it reads
 //	turn.go       whether the event loops still turn
 //	turnaway.go   a client more than there may be
+//	addressgone.go the address of clients leaves the machine
 //	upgrade.go    another program goes on with the same clients
 //
 // # Order
