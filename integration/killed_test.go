@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"magent/integration/harness"
 )
@@ -15,6 +16,17 @@ import (
 //
 // promise: C1, C6, L7
 func TestWritesUnderWayWhenMagentIsKilled(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprintf("the backup is late %v", late), func(t *testing.T) {
+			t.Parallel()
+			testWritesUnderWay(t, late)
+		})
+	}
+}
+
+// testWritesUnderWay is the story with a backup that is there when the next run
+// begins, or comes later.
+func testWritesUnderWay(t *testing.T, late bool) {
 	file := filepath.Join(t.TempDir(), "in-flight")
 	args := []string{"--in-flight-file", file, "--compare-rate", "0", "--server-timeout", "5s"}
 	s := startStory(t, 1, 1, args...)
@@ -37,8 +49,19 @@ func TestWritesUnderWayWhenMagentIsKilled(t *testing.T) {
 	}
 	s.Crash()
 	link.Cut() // what it held back is lost
-	link.Heal()
+	if !late {
+		link.Heal()
+	}
 	s.Magent = harness.StartMagent(t, s.cfg)
+	if late {
+		c := harness.MustDial(t, s.Addr)
+		harness.Eventually(t, recovery, "the primary serves alone", func() bool {
+			value, _, err := c.Value("k0")
+			return err == nil && value == "new"
+		})
+		pause(t, time.Second) // longer than a comparison waits
+		link.Heal()
+	}
 	awaitWhole(t, s.Magent)
 	expectHeld(t, s.awaitSame(t, recovery), want)
 	s.Stop()

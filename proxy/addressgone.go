@@ -51,12 +51,18 @@ func (p *Proxy) startAddressWatch(ctx context.Context) {
 // addressesGone has every client reset that came to one of the addresses, also
 // one that has not been accepted yet.
 func (p *Proxy) addressesGone(gone []netip.Addr) {
-	p.acceptor.loop.Post(engine.TaskFunc(func() {
-		p.acceptor.acceptRest()
+	reset := func() {
 		for _, w := range p.workers {
 			w.loop.Post(engine.TaskFunc(func() { w.resetClientsOf(gone) }))
 		}
-	}))
+	}
+	reset() // also while nobody is accepted
+	if accepting := p.accepting.Load(); accepting != nil {
+		accepting.loop.Post(engine.TaskFunc(func() {
+			accepting.acceptRest()
+			reset()
+		}))
+	}
 }
 
 // acceptRest takes all who wait to be accepted.

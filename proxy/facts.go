@@ -94,6 +94,9 @@ func (rc *recovery) readOwnFacts(ctx context.Context, server int32) error {
 // writes (keepTimes).
 const toldWithin = 3 * recoveryCheck
 
+// conflictFor is how long a server that has waited need not wait again.
+const conflictFor = 10 * time.Second
+
 // timesAreDue tells whether a server has to wait that returns: it and a twin have
 // both missed writes of a key, of this proxy and of another one, and the later
 // write counts. Times that are noted may be a little old at this moment.
@@ -107,8 +110,12 @@ func (rc *recovery) timesAreDue(server int32) bool {
 		return false
 	}
 	now := time.Now()
-	rc.care[server].conflict.CompareAndSwap(0, now.UnixNano())
-	return now.Sub(time.Unix(0, rc.care[server].conflict.Load())) < toldWithin
+	since := now.Sub(time.Unix(0, rc.care[server].conflict.Load()))
+	if since > conflictFor { // that was another time
+		rc.care[server].conflict.Store(now.UnixNano())
+		return true
+	}
+	return since < toldWithin
 }
 
 // merge enters into a server's journal what other proxies have noted on one
@@ -170,7 +177,22 @@ func (rc *recovery) enterNoted(server int32, key missedKey) bool {
 func (rc *recovery) forgetRenewed(server, at int32) {
 	rec := rc.record(server, at)
 	rec.renewed.Store(rec.notedUntil())
-	rc.p.journals[server].forgetUntil(rec.renewed.Load(), at)
+	j := rc.p.journals[server]
+	lost := j.lost()
+	j.forgetUntil(rec.renewed.Load(), at)
+	if lost && !j.lost() {
+		rc.readAnew(server)
+	}
+}
+
+// readAnew has all records of a server read once more: what was read while its
+// keys were not known is not in its journal.
+func (rc *recovery) readAnew(server int32) {
+	for _, at := range rc.twins[server] {
+		rec := rc.record(server, at)
+		rec.setMerged(0)
+		rec.readKeys(0)
+	}
 }
 
 // compareUncertain has keys compared of which another proxy does not know

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,16 +19,18 @@ func openInFlightForTest(t *testing.T, path string, workers int) (*inFlightFile,
 	if err != nil {
 		t.Fatal(err)
 	}
-	var keys []string
-	for _, key := range left {
-		keys = append(keys, string(key))
-	}
-	slices.Sort(keys)
-	return f, keys
+	slices.Sort(left)
+	return f, left
 }
 
-// What is under way when the process ends without a word is what the next one
-// finds, once, also with fewer threads.
+// die ends the use of a file as the end of the process does.
+func (f *inFlightFile) die() {
+	_ = unix.Munmap(f.memory)
+	_ = unix.Close(f.fd)
+}
+
+// What is under way when the process ends without a word is what the next ones
+// find, also with fewer threads, until it is forgotten.
 //
 // promise: C6
 func TestInFlightOutlivesTheProcess(t *testing.T) {
@@ -36,8 +39,8 @@ func TestInFlightOutlivesTheProcess(t *testing.T) {
 	if len(left) > 0 {
 		t.Errorf("a new file holds %q", left)
 	}
-	if _, _, err := openInFlight(path, 1); err == nil {
-		t.Error("two magents have one file")
+	if _, _, err := openInFlight(path, 1); !errors.Is(err, errInFlightBusy) {
+		t.Errorf("two magents have one file: %v", err)
 	}
 	longest := strings.Repeat("x", mostKey)
 	first, last := f.slots(0), f.slots(2)
@@ -50,15 +53,34 @@ func TestInFlightOutlivesTheProcess(t *testing.T) {
 	if got := last.enter([]byte("b")); got != again {
 		t.Errorf("slot %d, want the one that was free last", got)
 	}
-	_ = unix.Munmap(f.memory) // as at the end of the process
-	_ = unix.Close(f.fd)
-	f, left = openInFlightForTest(t, path, 1)
-	if want := []string{"a", "b", longest}; !slices.Equal(left, want) {
-		t.Errorf("left %q, want %q", left, want)
+	f.die()
+	want := []string{"a", "b", longest}
+	for _, workers := range []int{1, 3, 2} {
+		f, left = openInFlightForTest(t, path, workers)
+		if !slices.Equal(left, want) {
+			t.Errorf("left %q, want %q", left, want)
+		}
+		f.close() // nobody has mended them
+	}
+	f, _ = openInFlightForTest(t, path, 1)
+	first = f.slots(0)
+	for i, key := range want {
+		if i == len(want)-1 { // of all but one it is known that they are mended
+			f.die()
+			if f, left = openInFlightForTest(t, path, 1); !slices.Equal(left, want[i:]) {
+				t.Errorf("left %q, want %q", left, want[i:])
+			}
+			first = f.slots(0)
+		}
+		first.forget(key)
+		f.forgetBehind(1, key)
+	}
+	if len(first.free) != slotsEach {
+		t.Errorf("%d free slots, want %d", len(first.free), slotsEach)
 	}
 	f.close()
-	if _, left = openInFlightForTest(t, path, 1); len(left) > 0 {
-		t.Errorf("after an orderly end: %q", left)
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("after an orderly end the file is there: %v", err)
 	}
 }
 
@@ -115,14 +137,22 @@ func TestInFlightOfSomebodyElse(t *testing.T) {
 			t.Errorf("a %s is taken", name)
 		}
 	}
-	// Nonsense in it is not believed.
+	// Another kind of file is left alone, and nonsense in one is not believed.
 	path := filepath.Join(dir, "nonsense")
-	if err := os.WriteFile(path, bytes.Repeat([]byte{255}, 3*slotSize+7), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f, left := openInFlightForTest(t, path, 1)
-	defer f.close()
-	if len(left) > 0 {
-		t.Errorf("left %q", left)
+	for _, size := range []int{3*slotSize + 7, 3 * slotSize} {
+		if err := os.WriteFile(path, bytes.Repeat([]byte{255}, size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if size%slotSize > 0 {
+			if _, _, err := openInFlight(path, 1); err == nil {
+				t.Error("a file of another kind is taken")
+			}
+			continue
+		}
+		f, left := openInFlightForTest(t, path, 1)
+		if s := f.slots(0); len(left) > 0 || len(s.free) != slotsEach {
+			t.Errorf("left %q, %d free slots", left, len(s.free))
+		}
+		f.close()
 	}
 }

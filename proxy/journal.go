@@ -23,6 +23,7 @@ type journal struct {
 	order    []place // the same, oldest first, with some that are gone
 	size     int64
 	counter  uint64
+	again    map[string]bool // keys that may have been missed again since others were told when
 	overflow bool
 	foreign  bool             // the overflow is another proxy's
 	owed     map[int32]uint64 // when it has overflowed: the twins some of whose keys are not known, and when the last of them was entered
@@ -54,12 +55,15 @@ const (
 	addedLost               // too many keys: none is known any more
 )
 
+// mostAgain is of how many keys it is known that others have to be told again.
+const mostAgain = 4096
+
 const entrySize = 96 // bytes that a key costs besides its own, at most
 
 // newJournal makes the journal of a server with such twins; twinOf tells which
 // of them holds a key.
 func newJournal(most int, mostSize int64, twins []int32, twinOf func(key []byte) int32) *journal {
-	return &journal{most: most, mostSize: mostSize, twins: twins, twinOf: twinOf, keys: map[string]entry{}}
+	return &journal{most: most, mostSize: mostSize, twins: twins, twinOf: twinOf, keys: map[string]entry{}, again: map[string]bool{}}
 }
 
 // empty tells whether nothing has been missed.
@@ -80,7 +84,7 @@ func (j *journal) enter(key []byte, note bool, at int64) added {
 	}
 	if j.overflow {
 		j.foreign = j.foreign && !note
-		if note {
+		if _, owed := j.owed[j.twinOf(key)]; note || !owed {
 			j.owed[j.twinOf(key)] = j.counter
 		}
 		return addedLost
@@ -90,6 +94,8 @@ func (j *journal) enter(key []byte, note bool, at int64) added {
 		e.when, e.noted, e.foreign, e.at = j.counter, note || e.noted, e.foreign && !note, max(e.at, at)
 		if !known {
 			e.told = at
+		} else if note && e.at > e.told && len(j.again) < mostAgain {
+			j.again[string(key)] = true
 		}
 		j.keys[string(key)] = e
 		if known {
@@ -185,6 +191,7 @@ func (j *journal) lostOf(at int32) (when uint64, lost bool) {
 
 func (j *journal) forget() {
 	clear(j.keys)
+	clear(j.again)
 	j.order, j.size = nil, 0
 }
 
@@ -359,25 +366,38 @@ func (j *journal) missed(own bool) (keys []missedKey, lost bool) {
 }
 
 // outdated returns up to n of this proxy's keys on one twin that have been missed
-// again since others were told when, and takes that as told now.
+// again since others were told when.
 func (j *journal) outdated(at int32, n int) (keys []missedKey) {
 	if j.empty() {
 		return nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for key, e := range j.keys {
-		if e.foreign || !e.noted || e.at <= e.told || j.twinOf([]byte(key)) != at {
-			continue
+	for key := range j.again {
+		e, ok := j.keys[key]
+		switch {
+		case !ok || e.foreign || e.at <= e.told:
+			delete(j.again, key)
+		case j.twinOf([]byte(key)) == at:
+			keys = append(keys, missedKey{key, e.at})
 		}
 		if len(keys) == n {
 			break
 		}
-		e.told = e.at
-		j.keys[key] = e
-		keys = append(keys, missedKey{key, e.at})
 	}
 	return keys
+}
+
+// setTold notes that others were told when keys were missed.
+func (j *journal) setTold(keys []missedKey) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, key := range keys {
+		if e, ok := j.keys[key.name]; ok {
+			e.told = max(e.told, key.at)
+			j.keys[key.name] = e
+		}
+	}
 }
 
 // shares tells whether a key stands in both journals.

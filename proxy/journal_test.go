@@ -52,8 +52,8 @@ func (p *plainJournal) enter(key string, foreign bool) added {
 	}
 	if p.overflow {
 		p.own = p.own || !foreign
-		if !foreign {
-			p.owe(twinOfTest([]byte(key)), p.counter)
+		if at := twinOfTest([]byte(key)); !foreign || !p.lost[at] {
+			p.owe(at, p.counter)
 		}
 		return addedLost
 	}

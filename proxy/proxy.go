@@ -53,13 +53,15 @@ type Proxy struct {
 	warnings        warnings
 	unreached       []atomic.Bool // by index of the server: it was said that it cannot be reached
 
-	inFlight  *inFlightFile // nil: none is kept
-	listeners []int
-	listens   []string     // where, as stats tells it
-	questions atomic.Int32 // of Ask under way
-	// The acceptor's loop, nil while there is none: for other goroutines than
+	inFlight      *inFlightFile // nil: none is kept
+	inFlightLater string        // where it is as soon as nobody else has it
+	left          leftKeys
+	listeners     []int
+	listens       []string     // where, as stats tells it
+	questions     atomic.Int32 // of Ask under way
+	// The acceptor, nil while there is none: for other goroutines than
 	// the one that starts and stops.
-	accepting atomic.Pointer[engine.Loop]
+	accepting atomic.Pointer[acceptor]
 	opened    chan struct{} // closed when the first clients are let in
 	cancel    context.CancelFunc
 	wg        sync.WaitGroup // workers and probers
@@ -195,7 +197,7 @@ func (p *Proxy) start(listeners []int, adopt func()) error {
 		return fmt.Errorf("cannot accept clients: %w", err)
 	}
 	p.acceptor = a
-	p.accepting.Store(a.loop)
+	p.accepting.Store(a)
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
 	if adopt != nil {
@@ -207,6 +209,9 @@ func (p *Proxy) start(listeners []int, adopt func()) error {
 	p.acceptWg.Add(1)
 	go a.run(&p.acceptWg)
 	p.startAddressWatch(ctx)
+	if p.inFlightLater != "" {
+		p.wg.Go(func() { p.awaitInFlight(ctx) })
+	}
 	probed := p.startProbers(ctx)
 	p.startRecovery(ctx)
 	p.opened = make(chan struct{})
@@ -303,6 +308,7 @@ func (p *Proxy) Shutdown() {
 	case <-time.After(p.options.Load().DrainTimeout):
 		p.log.Warn().Dur("after", p.options.Load().DrainTimeout).Msg("some clients did not end in time; closing them")
 	}
+	p.recovery.leftDone()
 	for _, w := range p.workers {
 		w.loop.Post(engine.TaskFunc(func() {
 			w.sessions.Each((*session).close)

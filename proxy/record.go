@@ -246,6 +246,13 @@ func (r *record) marked() map[string]mark {
 	return r.marks
 }
 
+// noteAgain has all that this proxy has missed noted once more.
+func (r *record) noteAgain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.again = true
+}
+
 // takeAgain tells whether all keys have to be noted once more, and takes that
 // as done.
 func (r *record) takeAgain() bool {

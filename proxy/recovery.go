@@ -237,6 +237,9 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 	if rc.timesAreDue(server) {
 		return backend.Verdict{Wait: "another proxy has written the same keys without the server's twin, and is about to tell when"}
 	}
+	if first {
+		rc.primarySays(server, r.Known, r.Lacking)
+	}
 	if r.Lacking && first {
 		rc.setLacks(server, true)
 		for _, at := range rc.twins[server] {
@@ -329,6 +332,7 @@ func (rc *recovery) run(ctx context.Context, server int32) {
 		case <-ctx.Done():
 			return
 		case <-check.C:
+			rc.leftDone()
 		case <-rc.wakers[server]:
 		}
 		for rc.step(ctx, server) {

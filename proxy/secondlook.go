@@ -136,7 +136,12 @@ type compareKey struct {
 // Run starts the comparison on the loop that may.
 func (k *compareKey) Run() {
 	w := k.w
+	again := func() {
+		k.look.due = w.loop.Now() + lookAfter
+		w.lookAt(k.look)
+	}
 	if w.frozen {
+		again() // if the upgrade does not happen
 		return
 	}
 	if w.pausing {
@@ -146,7 +151,13 @@ func (k *compareKey) Run() {
 	key := []byte(k.look.key)
 	hash := w.p.leases.hash(key)
 	primary, backup := w.p.pools.find(key)
-	if backup < 0 || !w.p.servers[primary].HasMeta() || !w.p.servers[backup].HasMeta() {
+	if backup < 0 {
+		return
+	}
+	if first, second := w.p.servers[primary], w.p.servers[backup]; !first.HasMeta() || !second.HasMeta() {
+		if !k.look.sample && (first.Version() == "" || second.Version() == "") {
+			again() // one of them has not told its version yet
+		}
 		return
 	}
 	stripe := stripeOf(hash)
@@ -162,8 +173,7 @@ func (k *compareKey) Run() {
 		c.look = k.look
 		w.stats.compared++
 	case !k.look.sample:
-		k.look.due = w.loop.Now() + lookAfter
-		w.lookAt(k.look)
+		again()
 	}
 	w.p.leases.give(stripe)
 	w.beginCopies(stripe)

@@ -16,7 +16,7 @@ func (p *Proxy) Turn(done func()) {
 		loops = append(loops, w.loop)
 	}
 	if accepting := p.accepting.Load(); accepting != nil {
-		loops = append(loops, accepting)
+		loops = append(loops, accepting.loop)
 	}
 	left := new(atomic.Int32)
 	left.Store(int32(len(loops)))

@@ -132,7 +132,7 @@ func (p *Proxy) Thaw() error {
 		return fmt.Errorf("cannot accept clients again: %w", err)
 	}
 	p.acceptor = a
-	p.accepting.Store(a.loop)
+	p.accepting.Store(a)
 	p.acceptWg.Add(1)
 	go a.run(&p.acceptWg)
 	a.loop.Post(engine.TaskFunc(func() { a.setOpen(true) }))

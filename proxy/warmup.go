@@ -155,12 +155,18 @@ func (w *worker) copyFirst(r *request, at, other int32, exact bool) (done bool) 
 	}
 	r.stripe = stripeOf(r.hash)
 	if !r.leased {
-		if w.pausing {
+		// A write that has no lease has no twin either. It is counted among those
+		// in flight, here, so it can neither be held back nor go to another loop.
+		if w.pausing && !r.sent {
 			w.delayed = append(w.delayed, r)
 			return true
 		}
 		if !w.p.leases.take(r.stripe, w.index) {
-			w.handOver(r)
+			if r.sent {
+				w.unreachable(r)
+			} else {
+				w.handOver(r)
+			}
 			return true
 		}
 	}

@@ -75,7 +75,7 @@ func (w *watcher) look(ctx context.Context) {
 }
 
 // timesAtOnce is how many keys are told once more in one look.
-const timesAtOnce = 200
+const timesAtOnce = 500
 
 // lookAlone is look for a server without twins, on which nothing is noted: does
 // it answer?
@@ -150,13 +150,11 @@ func (w *watcher) keep(server int32, f fact) error {
 		rc.lookSoon(w.at)
 		return err
 	}
-	if done, err := w.keepTimes(server, f); done || err != nil {
-		return err
-	}
 	if !rc.acts(server) {
 		if w.forget(server, f) {
 			if f.noted {
-				return nil
+				_, err := w.keepTimes(server, f)
+				return err
 			}
 			_, err := w.keepNoted(server, f)
 			return err
@@ -179,6 +177,9 @@ func (w *watcher) keep(server int32, f fact) error {
 			rc.lookSoon(w.at) // and begin the next generation
 		}
 		return nil
+	}
+	if done, err := w.keepTimes(server, f); done || err != nil {
+		return err
 	}
 	return w.retire(server, f)
 }
@@ -260,14 +261,18 @@ func (w *watcher) keepTimes(server int32, f fact) (done bool, err error) {
 	}
 	text := ""
 	rec := w.rc.record(server, w.at)
-	for _, key := range w.rc.p.journals[server].outdated(w.at, timesAtOnce) {
+	keys := w.rc.p.journals[server].outdated(w.at, timesAtOnce)
+	for _, key := range keys {
 		rec.noteMine(key.name)
 		text += key.text()
 	}
 	if text == "" {
 		return false, nil
 	}
-	_, err = w.client.Store("append", recordKey(w.rc.p.servers[server].Name()), text)
+	stored, err := w.client.Store("append", recordKey(w.rc.p.servers[server].Name()), text)
+	if stored {
+		w.rc.p.journals[server].setTold(keys)
+	}
 	return true, err
 }
 
@@ -337,5 +342,9 @@ func (rc *recovery) forgetReplayed(server, at int32, held missedRecord) {
 	for _, key := range held.keys {
 		noted[key.name] = true
 	}
+	lost := j.lost()
 	j.dropGood(rc.record(server, at).notedUntil(), at, func(key string) bool { return !noted[key] })
+	if lost && !j.lost() {
+		rc.readAnew(server)
+	}
 }

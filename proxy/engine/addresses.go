@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,6 +43,9 @@ func WatchAddresses() (*AddressWatch, error) {
 // Close ends the watch, and a Next that waits.
 func (w *AddressWatch) Close() { _ = w.socket.Close() }
 
+// listAgain is the pause before the addresses are listed again when that failed.
+const listAgain = 100 * time.Millisecond
+
 // Next waits until addresses have left this machine and returns them. One that
 // has come back at once does not count. The error is os.ErrClosed after Close.
 func (w *AddressWatch) Next() (gone []netip.Addr, err error) {
@@ -53,8 +57,9 @@ func (w *AddressWatch) Next() (gone []netip.Addr, err error) {
 			return nil, err
 		}
 		now, err := addressesHere()
-		if err != nil {
-			return nil, err
+		for err != nil { // such as no descriptor left
+			time.Sleep(listAgain)
+			now, err = addressesHere()
 		}
 		for addr := range w.known {
 			if !now[addr] {
