@@ -66,26 +66,29 @@ type care struct {
 }
 
 // unclear notes a key until nothing is under way to its server any more: then
-// its copies have to be compared.
-func (rc *recovery) unclear(server int32, key []byte) {
+// its copies have to be compared. It returns false when there are too many already.
+func (rc *recovery) unclear(server int32, key []byte) bool {
 	c := &rc.care[server]
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.unclear) < mostUnclear {
-		c.unclear = append(c.unclear, string(key))
+	if len(c.unclear) >= mostUnclear {
+		return false
 	}
+	c.unclear = append(c.unclear, string(key))
+	return true
 }
 
-// takeUnclear returns the keys that can be compared now.
-func (rc *recovery) takeUnclear(server int32) []string {
-	if rc.p.servers[server].Late() {
+// takeUnclear returns up to n of the keys that can be compared now.
+func (rc *recovery) takeUnclear(server int32, n int) []string {
+	if rc.p.servers[server].Late() || n <= 0 {
 		return nil
 	}
 	c := &rc.care[server]
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	keys := c.unclear
-	c.unclear = nil
+	n = min(n, len(c.unclear))
+	keys := slices.Clone(c.unclear[:n])
+	c.unclear = slices.Delete(c.unclear, 0, n)
 	return keys
 }
 

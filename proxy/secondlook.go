@@ -109,14 +109,16 @@ func (w *worker) lookNow() {
 // has not.
 func (w *worker) handLooksOn() {
 	s := &w.looks
+	left := s.list[:0]
 	for _, l := range s.list {
-		if !l.sample {
-			w.p.recovery.unclear(w.primaryOf(l.key), []byte(l.key))
+		if l.sample || w.p.recovery.unclear(w.primaryOf(l.key), []byte(l.key)) {
+			delete(s.known, l.key)
+		} else {
+			left = append(left, l) // until there is room
 		}
 	}
-	clear(s.list)
-	clear(s.known)
-	s.list = s.list[:0]
+	clear(s.list[len(left):])
+	s.list = left
 }
 
 // takeSample has the key of a request compared later, when one is wanted.

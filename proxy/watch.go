@@ -74,6 +74,9 @@ func (w *watcher) look(ctx context.Context) {
 	w.answered(err)
 }
 
+// unclearAtOnce is how many keys in doubt a record has at most.
+const unclearAtOnce = 200
+
 // timesAtOnce is how many keys are told once more in one look.
 const timesAtOnce = 500
 
@@ -194,7 +197,8 @@ func (w *watcher) keepMarks(server int32, f fact) (done bool, err error) {
 	if last, marked := f.record.marks[rc.presence.name]; marked && last != m || !marked && m == markLate {
 		text = markText(rc.presence.name, m)
 	}
-	unclear := rc.takeUnclear(server)
+	// Others compare them, and begin a new record, before they are told more.
+	unclear := rc.takeUnclear(server, unclearAtOnce-len(f.record.uncertain))
 	for _, key := range unclear {
 		text += markText(rc.presence.name, mark(markUncertain+key))
 	}
