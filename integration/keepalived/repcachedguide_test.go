@@ -32,14 +32,20 @@ var pairAddrs = []string{"192.168.68.41", "192.168.68.42"}
 // newPair makes the machines, with the guide's configuration and scripts.
 func newPair(t *testing.T) *pair {
 	t.Helper()
+	return newPairWith(t, "testdata/repcached/master.conf", "testdata/repcached/backup.conf")
+}
+
+// newPairWith is newPair with other configurations of keepalived.
+func newPairWith(t *testing.T, confs ...string) *pair {
+	t.Helper()
 	p := &pair{network: newNetwork(t)}
 	scripts := map[string]string{}
 	for _, name := range []string{"check", "master", "backup", "fault", "stop"} {
 		scripts["keepalived/scripts/memcached_"+name+".sh"] = read(t, "testdata", "repcached", "memcached_"+name+".sh")
 	}
-	for i, conf := range []string{"master.conf", "backup.conf"} {
+	for i, conf := range confs {
 		n := p.add(fmt.Sprint("T", i+1), "br0", pairAddrs[i]+"/24")
-		n.guide(read(t, "testdata", "repcached", conf), scripts)
+		n.guide(read(t, conf), scripts)
 		p.nodes = append(p.nodes, n)
 		p.clients = append(p.clients, p.add(fmt.Sprint("client", i+1), "eth0", fmt.Sprintf("192.168.68.%d/24", 51+i)))
 	}
@@ -105,18 +111,31 @@ func (n *node) state() string {
 }
 
 // The repcached guide with magent in its place: the same flags for the address
-// and the pid file, the guide's own check and notify scripts.
+// and the pid file, the guide's own check and notify scripts. And the same with the
+// configuration that we give, which leaves the address where it is.
 //
 // promise: L2, L3, L5, L8, C4, C7
 func TestTheRepcachedGuide(t *testing.T) {
-	t.Parallel()
-	p := newPair(t)
-	p.startAll()
+	for name, confs := range map[string][]string{
+		"the guide's configuration": {"testdata/repcached/master.conf", "testdata/repcached/backup.conf"},
+		"ours":                      {deployDir + "/repcached/T1.conf", deployDir + "/repcached/T2.conf"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPairWith(t, confs...)
+			p.startAll()
+			p.playGuide(name == "ours")
+		})
+	}
+}
+
+// playGuide plays the guide with everything started. stays says that the address
+// does not go back.
+func (p *pair) playGuide(stays bool) {
+	t := p.TB
 	c := p.clients[0].connect(pairVIP + pairPort)
 	must(t, c.Set("k", "v"))
-	if !strings.Contains(p.nodes[0].state(), "[master]") {
-		t.Errorf("the notify scripts of T1 have written %q", p.nodes[0].state())
-	}
+	harness.Eventually(t, eventTime, "the notify script has run", func() bool { return strings.Contains(p.nodes[0].state(), "[master]") })
 	hit := func(client *node, addr string) bool { return client.telnet(addr+pairPort, "get k") == "VALUE k 0 1\nv" }
 	for _, addr := range append(pairAddrs, pairVIP) {
 		if !hit(p.clients[0], addr) {
@@ -129,7 +148,12 @@ func TestTheRepcachedGuide(t *testing.T) {
 	harness.Eventually(t, eventTime, "the value is there", func() bool { return hit(p.clients[0], pairVIP) })
 	harness.Eventually(t, eventTime, "the notify script has run", func() bool { return strings.Contains(p.nodes[0].state(), "[fault]") })
 	p.startMagent(0)
-	awaitAddress(pairVIP, p.nodes[0], p.nodes[1])
+	if stays {
+		harness.Eventually(t, eventTime, "T1 is a backup by now", func() bool { return strings.HasSuffix(p.nodes[0].state(), "[backup]\n") })
+		awaitAddress(pairVIP, p.nodes[1], p.nodes[0])
+	} else {
+		awaitAddress(pairVIP, p.nodes[0], p.nodes[1])
+	}
 	harness.Eventually(t, eventTime, "the value is there", func() bool { return hit(p.clients[0], pairVIP) })
 	if _, err := os.Stat(p.nodes[0].path("run/memcached_repcached.pid")); err != nil {
 		t.Error(err)
