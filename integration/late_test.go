@@ -61,7 +61,20 @@ func TestWritesOfAnotherProxyThatArriveLate(t *testing.T) {
 //
 // promise: C4, C6
 func TestAWriteWhoseClientHasGoneIsNotRunAgain(t *testing.T) {
-	p := startPair(t, hanging...)
+	for name, after := range map[string]time.Duration{
+		"soon":                                  0,
+		"when the first proxy is asked nothing": 300 * time.Millisecond,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testGoneClient(t, after)
+		})
+	}
+}
+
+// testGoneClient is the story of a client that goes after a while.
+func testGoneClient(t *testing.T, after time.Duration) {
+	p := startPair(t, "--server-timeout", "2s", "--connect-timeout", "300ms")
 	first, second := harness.MustDial(t, p.proxies[0].Addr), harness.MustDial(t, p.proxies[1].Addr)
 	must(t, first.Set("k", "0"))
 	p.awaitSame(t, 10*time.Second)
@@ -74,6 +87,9 @@ func TestAWriteWhoseClientHasGoneIsNotRunAgain(t *testing.T) {
 		return value
 	}
 	harness.Eventually(t, recovery, "the other proxy serves the write", func() bool { return value() == "first" })
+	if after > 0 {
+		pause(t, after)
+	}
 	must(t, first.Reset())
 	must(t, second.Set("k", "second"))
 	right := func() {

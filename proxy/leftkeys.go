@@ -11,8 +11,9 @@ import (
 )
 
 // leftKeys are those of writes that were under way when the last run was killed.
-// The primary decides: what it holds is copied to the backup. If it is not the same
-// process any more, what the backup holds is all that is left of them.
+// The primary decides: what it holds is copied to the backup, unless it has missed a
+// later write. If it is not the same process any more, what the backup holds is all
+// that is left of them.
 type leftKeys struct {
 	mu      sync.Mutex
 	waiting []string // for the first word of their primaries
@@ -99,11 +100,12 @@ func (rc *recovery) primarySays(server int32, known, lacking bool) {
 	var others []string
 	for _, key := range l.waiting {
 		primary, backup := rc.p.pools.find([]byte(key))
+		_, missed := rc.p.journals[server].find([]byte(key)) // then the backup decides
 		switch {
 		case primary != server:
 			others = append(others, key)
 			continue
-		case backup >= 0 && known:
+		case backup >= 0 && known && !missed:
 			at := int64(leftAt)
 			if lacking {
 				at = 0 // it may not have been filled with this key

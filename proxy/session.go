@@ -63,6 +63,12 @@ type session struct {
 
 // Ready is called by the loop.
 func (s *session) Ready(ev engine.Events) {
+	if ev.Failed() && !s.w.p.recovery.alone() {
+		// The client may ask another proxy by now. What it has sent here and nobody
+		// has answered must not be run behind that, whatever this one waits for.
+		s.close()
+		return
+	}
 	if ev.Readable() {
 		s.readable = true
 		s.ending = s.ending || ev.Ended()

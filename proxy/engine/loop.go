@@ -26,6 +26,9 @@ func (e Events) Writable() bool { return e&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPO
 // reader must go on until it sees the end, even after a short read.
 func (e Events) Ended() bool { return e&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 }
 
+// Failed tells whether the socket has failed, as when the other side has reset it.
+func (e Events) Failed() bool { return e&unix.EPOLLERR != 0 }
+
 // Handler is told when its socket is ready.
 type Handler interface{ Ready(ev Events) }
 
