@@ -92,7 +92,7 @@ func table(s *settings) []setting {
 		{name: "lost-after", value: "TIME", group: groupRecovery, to: duration{&p.LostAfter, time.Millisecond, 365 * 24 * time.Hour},
 			usage: "a server that cannot be reached for so long counts as gone: what only it held is a miss until it returns"},
 		{name: "compare-rate", value: "N", group: groupRecovery, to: number{&p.CompareRate, 0, 1_000_000_000},
-			usage: "keys a second whose two copies are compared, and mended where they differ; 0 for none"},
+			usage: "keys a second, of those that clients ask for, whose two copies are compared, and mended where they differ; 0 for none"},
 		{name: "in-flight-file", value: "FILE", group: groupRecovery, to: &s.inFlightFile, preset: "in /dev/shm",
 			usage: "keeps the keys of writes under way, so that the next run mends them when magent was killed; none for no such file"},
 

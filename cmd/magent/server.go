@@ -162,7 +162,7 @@ func (srv *server) keepInFlight() {
 		path = fmt.Sprintf("/dev/shm/magent-%d-%s", os.Geteuid(), address)
 	}
 	if err := srv.proxy.KeepInFlight(path); err != nil {
-		srv.log.Warn().Err(err).Msg("when this process is killed, the next one will not know which writes were under way; name another file with --in-flight-file")
+		srv.warn(fmt.Sprintf("when this process is killed, the next one will not know which writes were under way: %v: name another file with --in-flight-file, or none", err))
 	}
 }
 

@@ -111,7 +111,7 @@ func (about *report) words() []string {
 		return words
 	}
 	if about.mirrored() {
-		return []string{"All is well: every key is on two servers."}
+		return []string{"All is well: every write goes to two servers."}
 	}
 	return []string{"All servers are up. Not every key has a backup: what has none is on one server only."}
 }

@@ -42,7 +42,7 @@ func TestStatusSaysWhatIsWrong(t *testing.T) {
 		servers string
 		want    []string
 	}{
-		{"a:1 primary up,b:1 backup up", []string{"All is well: every key is on two servers."}},
+		{"a:1 primary up,b:1 backup up", []string{"All is well: every write goes to two servers."}},
 		{"a:1 primary up", []string{"All servers are up. Not every key has a backup"}},
 		{"a:1 both up,b:1 primary up", []string{"Not every key has a backup"}},
 		{"a:1 primary down,b:1 backup up", []string{"a:1 is down: it has been out of reach for 1 min 5 s and has missed nothing", "Its twins answer for it"}},

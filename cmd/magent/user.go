@@ -115,7 +115,7 @@ func (id identity) assume() error {
 	}
 	if id.gid >= 0 {
 		if err := syscall.Setgid(id.gid); err != nil {
-			return fmt.Errorf("cannot become group %d: %w: start magent as root, or leave out -g", id.gid, err)
+			return fmt.Errorf("cannot become group %d: %w: start magent as root, or leave out -u and -g", id.gid, err)
 		}
 	}
 	if id.uid >= 0 {
