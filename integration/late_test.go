@@ -203,3 +203,40 @@ func TestAWriteInDoubtOnTheOnlyFullServer(t *testing.T) {
 		}
 	}
 }
+
+// The primary has run a cas, and its answer is lost. The backup cannot judge the
+// token where each server chooses its own: the client is not told that the item
+// had changed, and what others may have seen stays.
+//
+// promise: C4, C6, C9
+func TestACasWhoseAnswerIsLost(t *testing.T) {
+	s := startStory(t, 1, 1, hanging...)
+	c := harness.MustDial(t, s.Addr)
+	must(t, c.Set("k", "old"))
+	s.awaitSame(t, 10*time.Second)
+	items, err := c.Gets("k")
+	must(t, err)
+	s.links[s.primary()].BlockAnswers()
+	answer, err := c.Command("cas k 0 0 3 %d\r\nnew", items[0].CAS)
+	if err != nil || answer != "STORED" && !strings.HasPrefix(answer, "SERVER_ERROR ") {
+		t.Fatalf("cas: %q, %v", answer, err)
+	}
+	for range 20 { // an error, as long as nobody knows
+		if value, err := c.Command("get k"); err != nil || strings.HasPrefix(value, "END") {
+			t.Fatalf("get: %q, %v", value, err)
+		} else if strings.HasPrefix(value, "VALUE") {
+			data, err := c.Line()
+			must(t, err)
+			_, err = c.Line()
+			must(t, err)
+			if data != "new" {
+				t.Fatalf("get: %q", data)
+			}
+		}
+	}
+	s.links[s.primary()].Heal()
+	awaitWhole(t, s.Magent)
+	if all := s.awaitSame(t, 10*time.Second); all["k"].value != "new" {
+		t.Fatalf("k is %q on both servers", all["k"].value)
+	}
+}

@@ -46,11 +46,15 @@ func (k *copyKey) Run() {
 		w.beginCopies(stripe)
 		return
 	}
+	twin := from
 	from, ok := w.source(k.key, from, k.to)
 	other := w.copies[string(k.key)]
 	switch {
 	case !ok, from == nowhere && !k.exact:
 		k.then(ok) // nothing to add is done
+	case from == nowhere && w.stands(k.key, k.to, twin):
+		w.p.journals[k.to].drop(k.key, 0)
+		k.then(true)
 	case other != nil && (other.to != k.to || k.exact && !other.exact):
 		k.then(false) // another copy of the key comes first
 	default:
@@ -85,6 +89,17 @@ func (w *worker) source(key []byte, from, to int32) (int32, bool) {
 		return from, true
 	}
 	return nowhere, w.p.gone(from)
+}
+
+// stands tells whether what a server holds of a key is all that is left of it:
+// nobody knows whether its twin had a later write, and the twin is gone.
+func (w *worker) stands(key []byte, server, twin int32) bool {
+	if twin < 0 {
+		return false
+	}
+	at, missed := w.p.journals[server].missedAt(key)
+	_, wrong := w.p.journals[twin].find(key)
+	return missed && at == 0 && !wrong && !w.p.servers[twin].Serves()
 }
 
 // undecided tells whether nobody knows if a server has got the last write of a

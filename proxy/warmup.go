@@ -143,6 +143,10 @@ func (w *worker) copyFirst(r *request, at, other int32, exact bool) (done bool) 
 		w.unreachable(r)
 		return true
 	}
+	if from == nowhere && exact && w.stands(r.key(), at, other) {
+		w.p.journals[at].drop(r.key(), 0)
+		return false
+	}
 	if from == nowhere && !exact {
 		// Its other server has missed a write that may be under way here: a miss
 		// would be older than that, and the value before it is not here.
