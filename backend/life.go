@@ -135,13 +135,6 @@ func (s *Server) ClientToken(token uint64) uint64 {
 	return token
 }
 
-// Gave tells whether a client was told this token for an item of this server in this
-// life. No other server can tell then whether it fits.
-func (s *Server) Gave(token uint64) bool {
-	tag := s.tag.Load()
-	return tag != 0 && token > tokenMask && token&^tokenMask == tag
-}
-
 // ServerToken is the token by which the server knows the item for which a client
 // was told this one. A token that nobody was told is replaced by one that no
 // item has.

@@ -51,9 +51,10 @@ func (p *Proxy) startAddressWatch(ctx context.Context) {
 // addressesGone has every client reset that came to one of the addresses, also
 // one that has not been accepted yet.
 func (p *Proxy) addressesGone(gone []netip.Addr) {
+	since := time.Now()
 	reset := func() {
 		for _, w := range p.workers {
-			w.loop.Post(engine.TaskFunc(func() { w.resetClientsOf(gone) }))
+			w.loop.Post(engine.TaskFunc(func() { w.resetClientsOf(gone, since) }))
 		}
 	}
 	reset() // also while nobody is accepted
@@ -84,11 +85,15 @@ func (w *worker) resetHomeless() {
 	})
 }
 
-// resetClientsOf resets the clients that came to one of the addresses.
-func (w *worker) resetClientsOf(gone []netip.Addr) {
+// resetClientsOf resets the clients that came to one of the addresses before it had
+// left. It may be back by now, and have new ones.
+func (w *worker) resetClientsOf(gone []netip.Addr, left time.Time) {
+	before := w.loop.Now() - int64(time.Since(left))
+	away := slices.DeleteFunc(slices.Clone(gone), engine.IsHere)
 	count := 0
 	w.sessions.Each(func(s *session) {
-		if local := engine.Local(s.fd).Addr().WithZone(""); local.IsValid() && slices.Contains(gone, local) {
+		local := engine.Local(s.fd).Addr().WithZone("")
+		if s.Since < before && slices.Contains(gone, local) || slices.Contains(away, local) {
 			count++
 			if s.homeless = true; s.inFlight == 0 {
 				s.reset()

@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"magent/backend"
-	"magent/proxy/protocol"
 )
 
 // ConnFailed decides what becomes of the requests of a connection that failed
@@ -27,7 +26,7 @@ func (w *worker) ConnFailed(c *backend.Conn, calls *backend.Call, why error) {
 			missed = true
 		case r.phase == mirroring:
 			missed = true
-		case r.Write && !r.onTwin && r.backup >= 0 && w.p.servers[r.backup].Serves() && !w.primaryOnly(r):
+		case r.Write && !r.onTwin && r.backup >= 0 && w.p.servers[r.backup].Serves():
 			missed = true // it will run on the backup
 		}
 	}
@@ -81,7 +80,7 @@ func (w *worker) failOver(r *request, late bool, why error) {
 		return
 	}
 	if r.tries == 1 && !r.onTwin && r.backup >= 0 && w.conns[r.backup].Sync().Serves() &&
-		!w.conns[r.primary].Sync().Serves() && !w.primaryOnly(r) {
+		!w.conns[r.primary].Sync().Serves() {
 		if r.gone.Load() && !w.p.recovery.alone() {
 			// Its client asks another proxy by now, which may use the primary: there
 			// it may have seen the write. It must not come again on the backup.
@@ -97,13 +96,6 @@ func (w *worker) failOver(r *request, late bool, why error) {
 		w.doubt(r, r.backup, "a write to "+w.p.servers[r.primary].Name()+" has no answer")
 	}
 	w.broken(r, why)
-}
-
-// primaryOnly tells whether a write cannot run on the backup after the primary may
-// have run it: a cas with a token of the primary's own. The backup would answer EXISTS,
-// although other clients may have seen the new value already.
-func (w *worker) primaryOnly(r *request) bool {
-	return r.op == protocol.OpCas && w.p.servers[r.primary].Gave(r.number)
 }
 
 // broken answers a request whose server failed and which cannot run

@@ -71,6 +71,13 @@ func (w *AddressWatch) Next() (gone []netip.Addr, err error) {
 	return gone, nil
 }
 
+// IsHere tells whether this machine has an address now. It counts as there when that
+// cannot be told.
+func IsHere(addr netip.Addr) bool {
+	here, err := addressesHere()
+	return err != nil || here[addr]
+}
+
 // addressesHere are the addresses of all interfaces. They have no zone: where a
 // link-local one stands on several interfaces it leaves with the last.
 func addressesHere() (map[netip.Addr]bool, error) {
