@@ -147,6 +147,8 @@ func TestTheMagentGuide(t *testing.T) {
 				harness.Eventually(t, eventTime, "the value is at "+addr, func() bool { return s.client.telnet(addr, "get test") == hit })
 			}
 
+			s.settled() // the magent at the address uses both servers by now
+
 			// 9. The master's memcached ends, and starts again, empty.
 			s.master.killMemcached()
 			for range 10 {

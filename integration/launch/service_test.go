@@ -94,6 +94,8 @@ func TestExampleOfSettings(t *testing.T) {
 	// systemd starts, names, limits and logs the process by itself.
 	for _, name := range []string{
 		"background", "foreground", "verbose", "user", "group", "pid-file", "log-file", "config", "check", "help", "version", "ketama",
+		"timeout", "json", // of subcommands
+		"in-flight-file", // its default is another one for each address
 	} {
 		all = append(all, "\n"+name+" = "...)
 	}
