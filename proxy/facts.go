@@ -83,9 +83,7 @@ func (rc *recovery) readOwnFacts(ctx context.Context, server int32) error {
 		if err != nil {
 			return err
 		}
-		if rc.merge(twin, server, f, true) && !rc.p.servers[twin].Miss() {
-			rc.p.servers[twin].Doubt("another proxy has made writes without it")
-		}
+		rc.learn(twin, server, f, true)
 	}
 	return nil
 }
@@ -116,6 +114,16 @@ func (rc *recovery) timesAreDue(server int32) bool {
 		return true
 	}
 	return since < toldWithin
+}
+
+// learn is merge for a server that may be serving: it is not read for a key that
+// has been entered before it has been mended.
+func (rc *recovery) learn(server, at int32, f fact, anew bool) (news bool) {
+	news = rc.merge(server, at, f, anew)
+	if s := rc.p.servers[server]; news && !s.Miss() {
+		s.Doubt("another proxy has made writes without it")
+	}
+	return news
 }
 
 // merge enters into a server's journal what other proxies have noted on one
@@ -227,14 +235,11 @@ func (rc *recovery) readAllFacts() {
 				continue
 			}
 			all.Go(func() {
-				s := rc.p.servers[server]
 				f, err := rc.readFacts(ctx, int32(server), at)
 				if err != nil {
 					return
 				}
-				if rc.merge(int32(server), at, f, true) && !s.Miss() {
-					s.Doubt("another proxy has made writes without it")
-				}
+				rc.learn(int32(server), at, f, true)
 				rc.believe(int32(server), at, f)
 			})
 		}

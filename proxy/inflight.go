@@ -75,8 +75,8 @@ func (f *inFlightFile) begin(workers int) (left []string, err error) {
 		return nil, err
 	}
 	for slot := before; len(slot) > 0; slot = slot[slotSize:] {
-		if length := int(slot[0]); length > 0 && length <= mostKey {
-			left = append(left, string(slot[1:1+length]))
+		if key, ok := keyIn(slot); ok {
+			left = append(left, key)
 		}
 	}
 	// All of it has to be there: where memory runs out later, a write to it would
@@ -89,6 +89,15 @@ func (f *inFlightFile) begin(workers int) (left []string, err error) {
 		return nil, fmt.Errorf("cannot map it: %w", err)
 	}
 	return left, nil
+}
+
+// keyIn is the key in a slot. ok is false for a free slot, and for nonsense.
+func keyIn(slot []byte) (key string, ok bool) {
+	length := int(slot[0])
+	if length == 0 || length > mostKey {
+		return "", false
+	}
+	return string(slot[1 : 1+length]), true
 }
 
 // close removes the file if nothing is under way, as after an orderly end.
@@ -110,8 +119,7 @@ func (f *inFlightFile) slots(worker int) inFlight {
 	s := inFlight{memory: f.memory[worker*size : (worker+1)*size], left: map[string][]int16{}}
 	for i := slotsEach - 1; i >= 0; i-- {
 		slot := s.memory[i*slotSize:][:slotSize]
-		if length := int(slot[0]); length > 0 && length <= mostKey {
-			key := string(slot[1 : 1+length])
+		if key, ok := keyIn(slot); ok {
 			s.left[key] = append(s.left[key], int16(i))
 			continue
 		}
@@ -125,7 +133,7 @@ func (f *inFlightFile) slots(worker int) inFlight {
 func (f *inFlightFile) forgetBehind(workers int, key string) {
 	for at := workers * slotsEach * slotSize; at < len(f.memory); at += slotSize {
 		slot := f.memory[at:][:slotSize]
-		if length := int(slot[0]); length > mostKey || length == len(key) && string(slot[1:1+length]) == key {
+		if left, ok := keyIn(slot); !ok || left == key {
 			slot[0] = 0
 		}
 	}

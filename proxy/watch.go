@@ -137,7 +137,6 @@ func (w *watcher) sameLife() error {
 // keep sees to what this server tells of another.
 func (w *watcher) keep(server int32, f fact) error {
 	rc := w.rc
-	s := rc.p.servers[server]
 	j := rc.p.journals[server]
 	rec := rc.record(server, w.at)
 	defer func() { rec.setLooked(j.latest()) }()
@@ -170,10 +169,7 @@ func (w *watcher) keep(server int32, f fact) error {
 		return err
 	}
 	if rec.mergedToken() != f.token {
-		if rc.merge(server, w.at, f, false) {
-			if !s.Miss() {
-				s.Doubt("another proxy has made writes without it")
-			}
+		if rc.learn(server, w.at, f, false) {
 			rc.wake()
 		}
 		if j.empty() && (len(f.record.keys) > 0 || f.record.lost()) {
