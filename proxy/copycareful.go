@@ -105,11 +105,12 @@ func (c *keyCopy) noted(token uint64) {
 }
 
 // verify asks the source once more: another proxy may have changed it while the
-// copy was on its way.
+// copy was on its way. When the source cannot be asked any more the copy may be
+// the only one that is left: it stays, and is looked at again when it can.
 func (c *keyCopy) verify() {
 	conn := c.w.conns[c.from]
 	if !conn.Sync().Serves() {
-		c.verified(false)
+		c.doubted()
 		return
 	}
 	if conn.Asks(c.hash) {
