@@ -29,6 +29,10 @@ const (
 	OpStats
 	OpAdmin // a command of magent's own, in Args; Reply is what memcached answers
 	OpQuit
+	OpNoop     // binary: answer success, behind the answers to all that came before
+	OpSaslList // binary: which mechanisms are there; see Parser.ParseBinary
+	OpSaslAuth // binary: begin with the mechanism Key and the data Value
+	OpSaslStep // as OpSaslAuth, and go on
 )
 
 // Dialect is the form in which a request came and its answer has to go.
@@ -59,16 +63,22 @@ type Request struct {
 	Expiry int64  // seconds, as the client wrote them: relative, absolute or negative
 	CAS    uint64 // token to compare (OpCas, or meta flag C)
 	Delta  uint64 // OpIncr, OpDecr
-	Value  []byte // storage requests: the value without its line end
+	Value  []byte // storage requests: the value without its line end; OpSaslAuth, OpSaslStep: the data
 
-	Opaque []byte // meta flag O, or the four bytes of a binary request
+	Opcode        byte   // of a binary request, as the client sent it
+	OpaqueWord    uint32 // of a binary request: bytes 12 to 15 of its header, read as big-endian
+	HasInitial    bool   // binary OpIncr, OpDecr: where there is no value, store Initial
+	Initial       uint64
+	InitialExpiry int64 // as Expiry
+
+	Opaque []byte // meta flag O
 	NewCAS uint64 // meta flag E: the token to store
 	Mode   byte   // meta flag M, 0 when absent
 	TTL    int64  // meta flags T and N: expiry to set on a read
 
-	Args    []byte // OpStats, OpVerbosity, OpAdmin: the rest of the line; OpFlushAll uses Expiry
+	Args    []byte // OpStats, OpVerbosity, OpAdmin: the rest of the line, or the key of a binary stat; OpFlushAll uses Expiry
 	HasTime bool   // OpFlushAll: a delay was given
 
-	Reply []byte // OpInvalid, OpTooLarge, OpAdmin: the answer, empty for none
+	Reply []byte // OpInvalid, OpTooLarge, OpAdmin: the answer, empty for none; OpSaslAuth, OpSaslStep: see Parser.ParseBinary
 	Skip  int64  // bytes that follow this request and have to be thrown away
 }

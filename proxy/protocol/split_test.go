@@ -13,6 +13,14 @@ import (
 // are the lengths at which it looks, in rising order. It returns what each
 // request was, and how many bytes were taken.
 func feed(p *Parser, in []byte, cuts []int) (requests []string, used int, err error) {
+	return feedTo(p.ParseFrom, in, cuts)
+}
+
+// parseFunc is Parser.ParseFrom or what stands in for it.
+type parseFunc func(in []byte, searched int, r *Request) (n, need int)
+
+// feedTo is feed for a parser of any dialect.
+func feedTo(parse parseFunc, in []byte, cuts []int) (requests []string, used int, err error) {
 	searched, need := 0, 0
 	for _, have := range append(slices.Clone(cuts), len(in)) {
 		if have-used < need {
@@ -21,7 +29,7 @@ func feed(p *Parser, in []byte, cuts []int) (requests []string, used int, err er
 		for used < have {
 			var r Request
 			var n int
-			n, need = p.ParseFrom(in[used:have], searched, &r)
+			n, need = parse(in[used:have], searched, &r)
 			if n == 0 {
 				if need != 0 && need <= have-used {
 					return nil, 0, fmt.Errorf("with %d bytes there need is %d", have-used, need)
@@ -53,13 +61,16 @@ func feed(p *Parser, in []byte, cuts []int) (requests []string, used int, err er
 
 // checkSplits reports when the parser sees something else in in when it comes
 // in two pieces, or byte by byte, than when it comes in one.
-func checkSplits(p *Parser, in []byte) error {
-	want, used, err := feed(p, in, nil)
+func checkSplits(p *Parser, in []byte) error { return checkSplitsOf(p.ParseFrom, in) }
+
+// checkSplitsOf is checkSplits for a parser of any dialect.
+func checkSplitsOf(parse parseFunc, in []byte) error {
+	want, used, err := feedTo(parse, in, nil)
 	if err != nil {
 		return err
 	}
 	same := func(how string, cuts []int) error {
-		got, n, err := feed(p, in, cuts)
+		got, n, err := feedTo(parse, in, cuts)
 		if err != nil {
 			return fmt.Errorf("%s: %w", how, err)
 		}
