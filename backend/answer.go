@@ -30,6 +30,8 @@ func (c *Conn) consume(in []byte, generation int) bool {
 			n, ok = c.item(in)
 		case call.Kind == Number && in[0] == 'V':
 			n, ok = c.number(in)
+		case call.Kind == Meta && in[0] == 'V':
+			n, ok = c.metaValue(in)
 		default:
 			n, ok = c.line(in)
 		}
@@ -81,7 +83,21 @@ func (c *Conn) item(in []byte) (n int, ok bool) {
 	if !whole {
 		return 0, ok
 	}
-	c.header = protocol.ValueHeader{Key: c.head.Key, Flags: it.Flags, Size: it.Size, CAS: it.CAS, HasCAS: true, TTL: it.TTL, Len: it.Len}
+	c.header = protocol.ValueHeader{Key: c.head.Key, Flags: it.Flags, Size: it.Size, CAS: it.CAS, HasCAS: true, TTL: it.TTL, Len: it.Len, ItemMarks: it.ItemMarks}
+	return c.block(in)
+}
+
+// metaValue takes the answer to a meta command whose flags the client reads.
+func (c *Conn) metaValue(in []byte) (n int, ok bool) {
+	size, length, status := protocol.ParseMetaValue(in)
+	switch status {
+	case protocol.Incomplete:
+		return 0, true
+	case protocol.Malformed:
+		c.fail(ErrProtocol)
+		return 0, false
+	}
+	c.header = protocol.ValueHeader{Key: c.head.Key, Size: size, Len: length}
 	return c.block(in)
 }
 
@@ -135,7 +151,7 @@ func (c *Conn) deliver(block []byte, total int, keep bool) bool {
 		return false
 	}
 	generation := c.generation
-	if call := c.head; call != nil && call.Kind == Item {
+	if call := c.head; call != nil && (call.Kind == Item || call.Kind == Meta) {
 		c.pop()
 		call.Owner.Found(block, h, keep)
 		return c.generation == generation
@@ -193,7 +209,7 @@ func (c *Conn) line(in []byte) (n int, ok bool) {
 		}
 		last = call.last
 		c.pop()
-		if kind == protocol.End {
+		if kind == protocol.End && call.Kind != Meta {
 			call.Owner.Missed()
 		} else {
 			call.Owner.Answered(line, kind, number)
@@ -211,11 +227,14 @@ func (c *Call) understands(kind protocol.Answer) bool {
 	case protocol.Error, protocol.ClientError, protocol.ServerError:
 		return true
 	case protocol.End:
-		return c.Kind == Value || c.Kind == Item
+		return c.Kind == Value || c.Kind == Item || c.Kind == Meta
 	case protocol.Done:
 		if c.Kind == Item {
 			return true
 		}
+	}
+	if c.Kind == Meta {
+		return kind.IsMetaCode() || c.Answers.Has(kind)
 	}
 	return (c.Kind == Line || c.Kind == Number) && c.Answers.Has(kind)
 }

@@ -11,6 +11,7 @@ const (
 	Value              // a VALUE block or nothing; END closes the group
 	Number             // a line, or what a meta arithmetic command answers: Answered is told the number as the line
 	Item               // what a meta get of one key answers: Found is told its header as that of a value, Answered a line
+	Meta               // what a meta command answers: Found is told a value behind its line as it came, Answered any other line
 )
 
 // Call is one request on its way to a server and back. Its owner embeds it;
@@ -44,6 +45,9 @@ type Receiver interface {
 	Found(block []byte, header *protocol.ValueHeader, keep bool)
 	// Missed says that the server does not hold the key.
 	Missed()
+	// Request appends the request of a call that was given to Conn.Get with the
+	// verb OpMetaGet.
+	Request(dst []byte) []byte
 	// SetHeader and SetValue describe the plain set of a call that was given
 	// to Conn.Set: SetHeader appends its line, as a set or as a quiet one;
 	// SetValue is the value with its line end, and stays as it is until the

@@ -14,10 +14,14 @@ type group struct {
 	filter      [filterWords]uint64 // which keys may be in it, by their hashes
 }
 
-const filterWords = 32
+const (
+	filterWords = 32
+	metaRoom    = 192 // bytes of most meta requests besides their key
+)
 
 // Get puts a call for call.Key, whose hash is given, into the open group. verb
-// is OpGet or OpGets.
+// is OpGet or OpGets, or OpMetaGet for a call whose owner writes the request
+// itself: those are sent together too, but each is answered by itself.
 func (c *Conn) Get(call *Call, verb protocol.Op, hash uint64) {
 	g := &c.group
 	if g.count > 0 && (g.verb != verb || g.count >= groupLimit) {
@@ -48,6 +52,10 @@ func (c *Conn) CloseGroup() {
 	if g.count == 0 {
 		return
 	}
+	if g.verb == protocol.OpMetaGet {
+		c.closeMetaGroup()
+		return
+	}
 	b := c.out.Begin(&c.loop.Pool, 512)
 	b = protocol.AppendGetStart(b, g.verb)
 	for call := g.first; call != nil; call = call.next {
@@ -67,5 +75,18 @@ func (c *Conn) CloseGroup() {
 	}
 	first, last, count := g.first, g.last, g.count
 	*g = group{}
+	c.push(first, last, count)
+}
+
+// closeMetaGroup sends the open group, each request by itself.
+func (c *Conn) closeMetaGroup() {
+	first, last, count := c.group.first, c.group.last, c.group.count
+	c.group = group{}
+	for call := first; call != nil; call = call.next {
+		b := c.out.Begin(&c.loop.Pool, len(call.Key)+metaRoom)
+		c.out.End(&c.loop.Pool, call.Owner.Request(b))
+		call.last = true
+		call.end = c.out.Total()
+	}
 	c.push(first, last, count)
 }

@@ -120,33 +120,45 @@ const (
 	// ChosenToken is set in the tokens that a proxy chooses, and in no other.
 	// Clients read tokens as signed numbers, so the bit above stays free.
 	ChosenToken = 1 << 62
-	// noToken is a token that no item has.
-	noToken = 1<<64 - 1
+	// givenToken is set in the tokens that clients choose (meta flag E). They are
+	// told them without it.
+	givenToken = 1 << 63
 )
+
+// GivenToken is the token under which an item is stored for which a client has
+// chosen one. So it is no other token of the server's.
+func (s *Server) GivenToken(token uint64) uint64 {
+	if s.tag.Load() == 0 || token > tokenMask {
+		return token // it is like none of the server's as it is
+	}
+	return token | givenToken
+}
 
 // IsChosen tells whether a proxy chose a token.
 func IsChosen(token uint64) bool { return token&^(ChosenToken-1) == ChosenToken }
 
 // ClientToken is the token that a client is told for an item's own.
 func (s *Server) ClientToken(token uint64) uint64 {
-	if tag := s.tag.Load(); token <= tokenMask {
+	tag := s.tag.Load()
+	switch {
+	case token <= tokenMask:
 		return tag | token
+	case token&^tokenMask == givenToken && tag != 0:
+		return token &^ givenToken
 	}
 	return token
 }
 
 // ServerToken is the token by which the server knows the item for which a client
-// was told this one. A token that nobody was told is replaced by one that no
-// item has.
+// was told this one. One that nobody was told is taken for one that a client has
+// chosen: no other item has it.
 func (s *Server) ServerToken(token uint64) uint64 {
 	tag := s.tag.Load()
 	switch {
 	case tag == 0:
 		return token
-	case token <= tokenMask:
-		return noToken
 	case token&^tokenMask == tag:
 		return token & tokenMask
 	}
-	return token
+	return s.GivenToken(token)
 }

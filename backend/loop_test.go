@@ -123,6 +123,8 @@ func (c *liveCall) Found(block []byte, h *protocol.ValueHeader, _ bool) {
 func (c *liveCall) Missed() { c.v.told <- "miss" }
 
 // SetHeader writes the line of a set (Receiver).
+func (c *liveCall) Request(dst []byte) []byte { return dst }
+
 func (c *liveCall) SetHeader(dst []byte, quiet bool) []byte {
 	if quiet {
 		return protocol.AppendQuietSet(dst, c.Key, 0, 0, len(c.data)-2)

@@ -41,6 +41,8 @@ func (c *quietCall) Found([]byte, *protocol.ValueHeader, bool) { c.found++ }
 func (c *quietCall) Missed() { c.missed++ }
 
 // SetHeader describes a small set (Receiver).
+func (c *quietCall) Request(dst []byte) []byte { return dst }
+
 func (c *quietCall) SetHeader(dst []byte, quiet bool) []byte {
 	if quiet {
 		return append(dst, "ms k 1 q\r\n"...)

@@ -191,6 +191,8 @@ func (c *testCall) Found(block []byte, h *protocol.ValueHeader, keep bool) {
 func (c *testCall) Missed() { c.told("missed") }
 
 // SetHeader writes the line of a set (Receiver).
+func (c *testCall) Request(dst []byte) []byte { return dst }
+
 func (c *testCall) SetHeader(dst []byte, quiet bool) []byte {
 	if quiet {
 		return protocol.AppendQuietSet(dst, c.Key, 0, 0, len(c.data)-2)

@@ -43,7 +43,11 @@ func (w *worker) reply(r *request, line []byte) {
 // answer to a write.
 func (w *worker) replyFailure(r *request, line []byte) {
 	r.failed = true
-	r.answer = append(append(r.answer[:0], line...), lineEnd...)
+	if r.dialect == protocol.Binary {
+		r.answer = protocol.AppendBinaryText(r.answer[:0], r.opcode, r.opaque, binaryStatus(r, line, protocol.ServerError), line)
+	} else {
+		r.answer = append(append(r.answer[:0], line...), lineEnd...)
+	}
 	if r.w == r.home {
 		w.replyStored(r)
 	}
@@ -76,10 +80,16 @@ func (w *worker) replyBlock(r *request, head, block []byte, keep bool) {
 		r.answer = append(append(r.answer[:0], head...), block...)
 	}
 	if r.w == r.home {
-		r.done = true
-		if s := r.session; s != nil {
-			s.stored += len(r.answer)
-		}
+		w.keepAnswer(r)
+	}
+}
+
+// keepAnswer keeps an answer that came before its turn.
+func (w *worker) keepAnswer(r *request) {
+	r.done = true
+	if s := r.session; s != nil {
+		s.stored += len(r.answer)
+		r.counted = true
 	}
 }
 
@@ -93,9 +103,12 @@ func (w *worker) replyStored(r *request) {
 
 // writeStored writes r.answer, r being the head.
 func (s *session) writeStored(r *request) {
-	if !isGet(r.op) {
+	if r.counted {
+		s.stored -= len(r.answer)
+	}
+	if !isGet(r.op) || r.dialect != protocol.Text {
 		if !r.quiet {
-			s.out.Write(&s.w.loop.Pool, r.answer)
+			s.writeBlock(r.answer, r.kept)
 		}
 		return
 	}
@@ -104,7 +117,6 @@ func (s *session) writeStored(r *request) {
 			s.failure = append([]byte(nil), r.answer...)
 		}
 	} else {
-		s.stored -= len(r.answer)
 		s.writeBlock(r.answer, r.kept)
 	}
 	s.endGet(r)

@@ -391,8 +391,11 @@ func (c *keyCopy) Answered(line []byte, kind protocol.Answer, _ uint64) {
 	}
 }
 
-// SetHeader, SetValue and Uncertain are never called: a copy is no plain set
+// Request, SetHeader, SetValue and Uncertain are never called: a copy is no plain set
 // (backend.Receiver).
+func (c *keyCopy) Request(dst []byte) []byte { return dst }
+
+// SetHeader is never called (backend.Receiver).
 func (c *keyCopy) SetHeader(dst []byte, _ bool) []byte { return dst }
 
 // SetValue is never called (backend.Receiver).

@@ -156,7 +156,7 @@ func (w *worker) flushPart(fl *flush) {
 	w.p.flushes.end()
 	r := fl.request
 	if fl.done > 0 {
-		w.reply(r, okLine)
+		w.answer(r, okLine, protocol.OK, 0)
 	} else {
 		w.line = append(append(w.line[:0], "SERVER_ERROR no server is reachable to flush "...), w.p.servers[0].Name()...)
 		w.replyFailure(r, w.line)

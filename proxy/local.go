@@ -7,7 +7,12 @@ import (
 // local handles what needs no key: malformed input, and commands for the
 // proxy itself.
 func (s *session) local(r *protocol.Request) {
+	if r.Dialect == protocol.Binary && s.localBinary(r) {
+		return
+	}
 	switch r.Op {
+	case protocol.OpNoop:
+		s.answerNow(r)
 	case protocol.OpInvalid:
 		s.w.stats.invalid++
 		s.answerNow(r)

@@ -17,21 +17,24 @@ func (w *worker) confirmed(r *request, line []byte, kind protocol.Answer, number
 	if r.refusal != nil {
 		line = r.refusal
 	}
-	if r.onTwin && r.tries == 0 && r.absent != 0 && effectOf(r.op, kind) == protocol.OpNone {
+	if r.onTwin && r.tries == 0 && r.absent != 0 && r.effectOf(kind) == protocol.OpNone {
 		// It did nothing, so the primary has missed nothing.
 		w.p.journals[r.primary].remove(r.key(), r.absent, false)
 	}
 	mirrored := false
-	if effect := effectOf(r.op, kind); effect != protocol.OpNone && r.backup >= 0 && !r.onTwin {
+	if effect := r.effectOf(kind); effect != protocol.OpNone && r.backup >= 0 && !r.onTwin {
 		if kind == protocol.Number {
 			r.result = number
-			if r.meta {
+			if r.tokened {
 				r.token = w.p.servers[r.primary].ClientToken(r.Token)
 			}
 		}
 		mirrored = w.mirror(r, effect)
 	}
-	w.reply(r, line)
+	if r.refusal != nil {
+		kind = protocol.ServerError
+	}
+	w.answer(r, line, kind, number)
 	if !mirrored {
 		w.settle(r)
 	}
@@ -66,8 +69,24 @@ func effectOf(op protocol.Op, answer protocol.Answer) protocol.Op {
 		if answer == protocol.Deleted || answer == protocol.NotFound {
 			return op
 		}
+	case protocol.OpInvalidate:
+		if answer == protocol.Deleted {
+			return op
+		}
+		if answer == protocol.NotFound {
+			return protocol.OpDelete
+		}
 	}
 	return protocol.OpNone
+}
+
+// effectOf is what the primary did. A meta set that failed has removed the old
+// value whatever its mode was (process_mset_command of memcached).
+func (r *request) effectOf(answer protocol.Answer) protocol.Op {
+	if answer == protocol.ServerError && r.dialect == protocol.Meta && isStorage(r.op) {
+		return protocol.OpDelete
+	}
+	return effectOf(r.op, answer)
 }
 
 // mirrorTouch mirrors a gat that found its key.
@@ -97,7 +116,7 @@ func (w *worker) mirror(r *request, effect protocol.Op) bool {
 	r.confirmed = w.loop.Now()
 	r.effect = effect
 	w.command(b, r, effect)
-	if r.meta && (effect == protocol.OpIncr || effect == protocol.OpDecr) {
+	if r.tokened && isArith(effect) {
 		w.retoken(b, r)
 	}
 	w.crowd(r, b)
@@ -111,6 +130,10 @@ func (w *worker) mirrored(r *request, kind protocol.Answer, number uint64) {
 	switch r.effect {
 	case protocol.OpDelete:
 		same = kind == protocol.Deleted || kind == protocol.NotFound
+	case protocol.OpInvalidate:
+		same = kind == protocol.Deleted
+	case protocol.OpMetaGet:
+		same = kind == protocol.Done
 	case protocol.OpIncr, protocol.OpDecr:
 		same = kind == protocol.Number && number == r.result
 	case protocol.OpTouch:
@@ -159,7 +182,7 @@ func (w *worker) repair(r *request) {
 func (w *worker) count(r *request, kind protocol.Answer) {
 	st := &w.stats
 	switch r.op {
-	case protocol.OpDelete:
+	case protocol.OpDelete, protocol.OpInvalidate:
 		tally(&st.deleteHits, &st.deleteMisses, kind == protocol.Deleted)
 	case protocol.OpIncr:
 		tally(&st.incrHits, &st.incrMisses, kind == protocol.Number)

@@ -185,6 +185,9 @@ func (t *telling) Found([]byte, *protocol.ValueHeader, bool) {}
 // Missed is never called (backend.Receiver).
 func (t *telling) Missed() {}
 
+// Request is never called (backend.Receiver).
+func (t *telling) Request(dst []byte) []byte { return dst }
+
 // SetHeader is never called (backend.Receiver).
 func (t *telling) SetHeader(dst []byte, _ bool) []byte { return dst }
 

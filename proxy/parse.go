@@ -8,9 +8,11 @@ import (
 	"magent/proxy/protocol"
 )
 
+const reservedText = "keys that begin with " + backend.Prefix + " are magent's own; use another key"
+
 var (
 	reservedPrefix = []byte(backend.Prefix)
-	reservedLine   = []byte("CLIENT_ERROR keys that begin with " + backend.Prefix + " are magent's own; use another key\r\n")
+	reservedLine   = []byte("CLIENT_ERROR " + reservedText + "\r\n")
 )
 
 // parse takes requests from the start of data until the client is blocked or
@@ -36,11 +38,7 @@ func (s *session) parse(data []byte) (used int) {
 		if used == len(data) {
 			return used
 		}
-		parser := &s.w.p.firstParser
-		if s.text {
-			parser = &s.w.p.textParser
-		}
-		n, need := parser.ParseFrom(data[used:], searched, r)
+		n, need := s.parseOne(data[used:], searched, r)
 		searched = 0
 		if n == 0 {
 			if need > 0 {
@@ -50,7 +48,6 @@ func (s *session) parse(data []byte) (used int) {
 			}
 			return used
 		}
-		s.text = true
 		start := used
 		used += n
 		if s.take(r, data, used) {
@@ -63,6 +60,22 @@ func (s *session) parse(data []byte) (used int) {
 		s.getOp, s.getExp = r.Op, r.Expiry
 	}
 	return used
+}
+
+// parseOne parses one request. The first byte of a connection tells whether it
+// speaks the binary protocol, which mixes with no other (try_read_command of
+// memcached).
+func (s *session) parseOne(data []byte, searched int, r *protocol.Request) (n, need int) {
+	if s.speaks == unknownProtocol {
+		s.speaks = textProtocol
+		if data[0] == protocol.BinaryRequest {
+			s.speaks = binaryProtocol
+		}
+	}
+	if s.speaks == binaryProtocol {
+		return s.w.p.parser.ParseBinary(data, r)
+	}
+	return s.w.p.parser.ParseFrom(data, searched, r)
 }
 
 // offset is the place of part in whole.
@@ -98,6 +111,10 @@ func (s *session) take(r *protocol.Request, data []byte, end int) bool {
 	w.arrived++
 	switch r.Op {
 	case protocol.OpGet, protocol.OpGets, protocol.OpGat, protocol.OpGats:
+		if r.Dialect == protocol.Binary {
+			s.binaryGet(r)
+			return true
+		}
 		more, _ := protocol.NextKey(r.Keys)
 		s.get(r.Op, r.Key, r.Expiry, more == nil)
 		return more == nil
@@ -106,13 +123,13 @@ func (s *session) take(r *protocol.Request, data []byte, end int) bool {
 			return true
 		}
 		s.store(r, data, end)
-	case protocol.OpDelete, protocol.OpIncr, protocol.OpDecr, protocol.OpTouch:
+	case protocol.OpDelete, protocol.OpIncr, protocol.OpDecr, protocol.OpTouch, protocol.OpInvalidate:
 		if s.reserved(r, r.Key) {
 			return true
 		}
-		q := s.order(r, r.Key)
-		q.number, q.expiry = r.Delta, r.Expiry
-		w.write(q)
+		w.write(s.order(r, r.Key))
+	case protocol.OpMetaGet, protocol.OpMetaDebug:
+		s.metaGet(r)
 	case protocol.OpTooLarge:
 		s.tooLarge(r)
 	default:
@@ -127,8 +144,12 @@ func (s *session) reserved(r *protocol.Request, key []byte) bool {
 		return false
 	}
 	s.w.stats.invalid++
-	quiet := r.Quiet
-	*r = protocol.Request{Op: protocol.OpInvalid, Reply: reservedLine, Skip: r.Skip}
+	quiet := r.Quiet && r.Dialect == protocol.Text
+	reply := reservedLine
+	if r.Dialect == protocol.Binary {
+		reply = protocol.AppendBinaryText(nil, r.Opcode, r.OpaqueWord, protocol.StatusInvalid, reservedText)
+	}
+	*r = protocol.Request{Op: protocol.OpInvalid, Reply: reply, Skip: r.Skip}
 	if quiet {
 		r.Reply = nil
 	}
@@ -140,6 +161,7 @@ func (s *session) reserved(r *protocol.Request, key []byte) bool {
 func (s *session) order(r *protocol.Request, key []byte) *request {
 	q := s.w.newRequest(s, r.Op, key)
 	q.quiet = r.Quiet
+	q.adopt(r, s.w.p.servers[0])
 	s.enqueue(q)
 	return q
 }
@@ -178,8 +200,11 @@ func (s *session) store(r *protocol.Request, data []byte, end int) {
 	w := s.w
 	w.stats.sets++
 	q := s.order(r, r.Key)
-	q.flags, q.expiry, q.number = r.Flags, r.Expiry, r.CAS
 	size := len(r.Value) + len(lineEnd)
+	if r.Dialect == protocol.Binary {
+		s.storeBinary(q, r.Value)
+		return
+	}
 	value := data[end-size : end]
 	switch {
 	case size > ownBuffer && end == len(data) && len(s.in) == len(data) && &s.in[0] == &data[0]:
@@ -189,14 +214,68 @@ func (s *session) store(r *protocol.Request, data []byte, end int) {
 	case size > ownBuffer:
 		q.large = append(make([]byte, 0, size), value...)
 	default:
-		if q.keyLen+size > cap(q.data) && q.keyLen+size > keptBuffer {
-			q.data = append(w.loop.Pool.Buffer(q.keyLen+size), q.key()...)
-		}
+		q.makeRoom(size)
 		q.data = append(q.data, value...)
 	}
 	q.Key = q.key()
 	w.held += int64(cap(q.large))
 	w.write(q)
+}
+
+// makeRoom makes room for a value behind what a request holds.
+func (r *request) makeRoom(size int) {
+	need := len(r.data) + size
+	if need > cap(r.data) && need > keptBuffer {
+		r.data = append(r.w.loop.Pool.Buffer(need), r.data...)
+	}
+}
+
+// storeBinary goes on with a storage request whose value has no line end.
+func (s *session) storeBinary(q *request, value []byte) {
+	size := len(value) + len(lineEnd)
+	if size > ownBuffer {
+		q.large = append(append(make([]byte, 0, size), value...), lineEnd...)
+	} else {
+		q.makeRoom(size)
+		q.data = append(append(q.data, value...), lineEnd...)
+	}
+	q.Key = q.key()
+	s.w.held += int64(cap(q.large))
+	s.w.write(q)
+}
+
+// metaGet begins a meta get. One that changes an item is a write.
+func (s *session) metaGet(r *protocol.Request) {
+	w := s.w
+	writes := r.Op == protocol.OpMetaGet && r.Meta.HasAny("TN")
+	if writes && s.reserved(r, r.Key) {
+		return
+	}
+	q := s.order(r, r.Key)
+	w.stats.getKeys++
+	if writes {
+		w.write(q)
+		return
+	}
+	w.route(q)
+	w.read(q)
+}
+
+// binaryGet begins a get or gat of the binary protocol.
+func (s *session) binaryGet(r *protocol.Request) {
+	w := s.w
+	if r.Op == protocol.OpGats && s.reserved(r, r.Key) {
+		return
+	}
+	q := s.order(r, r.Key)
+	w.stats.getKeys++
+	if r.Op == protocol.OpGats {
+		w.stats.touches++
+		w.write(q)
+		return
+	}
+	w.route(q)
+	w.read(q)
 }
 
 // tooLarge refuses a storage request as memcached does: the value is thrown
@@ -214,6 +293,7 @@ func (s *session) tooLarge(r *protocol.Request) {
 	q.op = protocol.OpDelete
 	q.refusal = tooLargeLine
 	q.quiet = len(r.Reply) == 0
+	q.compares = false // it is dropped whatever its token
 	s.w.write(q)
 }
 

@@ -46,7 +46,7 @@ type Proxy struct {
 	started  time.Time
 	resetAt  atomic.Int64
 
-	firstParser, textParser protocol.Parser
+	parser protocol.Parser
 
 	idle            atomic.Int64 // nanoseconds
 	memoryPerWorker atomic.Int64 // bytes
@@ -85,9 +85,8 @@ func New(o Options, log zerolog.Logger) (*Proxy, error) {
 		},
 	}
 	p.options.Store(&o)
-	p.firstParser = *protocol.NewParser(o.MaxItemSize)
-	p.textParser = p.firstParser
-	p.textParser.TextOnly = true
+	p.parser = *protocol.NewParser(o.MaxItemSize)
+	p.parser.TextOnly = true
 	p.apply(o)
 	if err := p.buildPools(); err != nil {
 		return nil, err

@@ -38,6 +38,7 @@ type request struct {
 	after   *request // next in the session's order
 	answer  []byte   // when it came before its turn
 	kept    bool     // answer is nobody else's and may be linked
+	counted bool     // its bytes are counted in session.stored
 	done    bool     // the answer is there, or will never be asked for
 	popped  bool     // the session is done with the request
 	settled bool     // the servers are done with it
@@ -49,46 +50,67 @@ type request struct {
 
 	gone atomic.Bool // nobody waits for the answer any more; any worker may look
 
-	op        protocol.Op
-	phase     phase
-	onTwin    bool // runs on the backup because the primary is out
-	moved     bool // a read that another loop runs
-	leased    bool
-	routed    bool // counted among the writes that run on the backup although the primary serves
-	sent      bool // counted among the writes in flight
-	failed    bool // the answer is an error of ours
-	lacking   bool // its server may lack the key although the other one holds it
-	unsure    bool // counted among the session's gets that may be asked again after a miss
-	filled    bool // the key has been copied to its server
-	cured     bool // exactly, so that its journal does not matter
-	meta      bool // sent as a meta command, with the token
-	classic   bool // no token is chosen for it
-	retoken   bool // a retoken is under way behind it, which ends it
-	same      bool // what the backup answered before that
-	tries     uint8
-	copies    uint8  // how often its key was copied for it
-	again     uint8  // how often it was asked again because a write was under way
-	at        int32  // the server that it runs on
-	slot      int16  // see inFlight; of a write that is counted among those in flight
-	confirmed int64  // by the loop's clock, when the primary had run it
-	absent    uint64 // of the entry that it made in the journal of a server that is out, 0 for none
-	when      uint64 // of the key's entry in that server's journal, 0 for none
-	primary   int32  // index of the server; -1: none
-	backup    int32
-	hash      uint64
-	stripe    uint32
+	op         protocol.Op
+	dialect    protocol.Dialect
+	phase      phase
+	onTwin     bool // runs on the backup because the primary is out
+	moved      bool // a read that another loop runs
+	leased     bool
+	routed     bool // counted among the writes that run on the backup although the primary serves
+	sent       bool // counted among the writes in flight
+	failed     bool // the answer is an error of ours
+	lacking    bool // its server may lack the key although the other one holds it
+	unsure     bool // counted among the session's gets that may be asked again after a miss
+	filled     bool // the key has been copied to its server
+	cured      bool // exactly, so that its journal does not matter
+	meta       bool // sent as a meta command, so its answer is one
+	raw        bool // in the client's words
+	tokened    bool // sent with the token that was chosen
+	classic    bool // no token is chosen for it
+	tell       bool // the client is told the token of what it stores
+	hush       bool // meta and binary: the usual answer is kept back
+	base64     bool // the key goes base64-encoded
+	encoded    bool // because no classic command can name it
+	compares   bool // the item has to have the token compare
+	foreign    bool // has meta flags that only the server can judge
+	hasInitial bool // incr and decr: of a missing key
+	retoken    bool // a retoken is under way behind it, which ends it
+	same       bool // what the backup answered before that
+	tries      uint8
+	copies     uint8  // how often its key was copied for it
+	again      uint8  // how often it was asked again because a write was under way
+	at         int32  // the server that it runs on
+	slot       int16  // see inFlight; of a write that is counted among those in flight
+	confirmed  int64  // by the loop's clock, when the primary had run it
+	absent     uint64 // of the entry that it made in the journal of a server that is out, 0 for none
+	when       uint64 // of the key's entry in that server's journal, 0 for none
+	primary    int32  // index of the server; -1: none
+	backup     int32
+	hash       uint64
+	stripe     uint32
 
-	flags  uint32
-	expiry int64
-	number uint64 // token of cas, amount of incr and decr
-	result uint64 // what the primary answered to incr or decr
-	token  uint64 // chosen for the item that it makes, 0 for none
-	effect protocol.Op
-	data   []byte // key, then a value that is not large, with its line end
-	keyLen int
-	large  []byte // a large value with its line end
+	flags    uint32
+	expiry   int64
+	number   uint64 // amount of incr and decr
+	compare  uint64 // cas token, as the client was told it
+	result   uint64 // what the primary answered to incr or decr
+	token    uint64 // chosen for the item that it makes, 0 for none
+	effect   protocol.Op
+	data     []byte // key, flags of a meta request, then a value that is not large, with its line end
+	keyLen   int
+	wordsLen int
+	large    []byte // a large value with its line end
 
 	flush *flush
+
+	// Meta and binary requests only.
+	seen          protocol.MetaFlags
+	given         uint64 // the token that the client wants stored, 0 for none
+	initial       uint64
+	initialExpiry int64
+	opcode        byte
+	opaque        uint32
+	item          protocol.Item // what a touch was told
 }
 
 func (w *worker) newRequest(s *session, op protocol.Op, key []byte) *request {
@@ -138,7 +160,15 @@ func (r *request) value() []byte {
 	if r.large != nil {
 		return r.large
 	}
-	return r.data[r.keyLen:]
+	return r.data[r.keyLen+r.wordsLen:]
+}
+
+// Request writes a get that cannot travel with others (backend.Receiver).
+func (r *request) Request(dst []byte) []byte {
+	if !r.raw {
+		return protocol.AppendMetaGet(dst, r.key())
+	}
+	return r.appendRaw(dst, r.w.p.servers[r.at], false)
 }
 
 // Answered is told the line that a server answered (backend.Receiver).
@@ -147,13 +177,23 @@ func (r *request) Answered(line []byte, kind protocol.Answer, number uint64) {
 	switch r.phase {
 	case atServer:
 		r.saw(len(line))
+		if r.raw {
+			w.answeredRaw(r, line, kind)
+			return
+		}
 		if r.meta {
 			if w.dropped(r, kind) {
 				return
 			}
-			line, kind = classicAnswer(line, kind)
+			if r.op == protocol.OpTouch && kind == protocol.Done && !protocol.ParseTouch(line, &r.item) {
+				kind = protocol.Error
+			}
+			if r.op == protocol.OpTouch && kind == protocol.End {
+				kind = protocol.NotFound
+			}
+			kind = plainKind(r.op, kind)
 		}
-		if isGet(r.op) {
+		if isGet(r.op) || r.op == protocol.OpMetaGet {
 			w.stats.serverErrors++
 			w.replyFailure(r, line)
 			w.settle(r)
@@ -161,10 +201,7 @@ func (r *request) Answered(line []byte, kind protocol.Answer, number uint64) {
 		}
 		w.confirmed(r, line, kind, number)
 	case mirroring:
-		if r.meta {
-			_, kind = classicAnswer(line, kind)
-		}
-		w.mirrored(r, kind, number)
+		w.mirrored(r, plainKind(r.effect, kind), number)
 	case flushingAll:
 		w.flushed(r, kind == protocol.OK)
 	}
@@ -180,12 +217,34 @@ func (r *request) saw(size int) {
 // Found is told a VALUE block (backend.Receiver).
 func (r *request) Found(block []byte, header *protocol.ValueHeader, keep bool) {
 	w := r.w
+	if r.phase == mirroring { // a value of the backup's, which nobody wants
+		w.mirrored(r, plainKind(r.effect, protocol.Done), 0)
+		return
+	}
 	r.saw(len(block))
 	if r.w == r.home && r.session != nil && r.session.postpone(r) {
 		return
 	}
+	if r.raw {
+		w.foundRaw(r, block, header, keep)
+		return
+	}
 	w.stats.getHits++
 	mirrored := r.Write && w.mirrorTouch(r)
+	switch r.dialect {
+	case protocol.Meta:
+		w.answerMetaValue(r, block, header, keep)
+		if !mirrored {
+			w.settle(r)
+		}
+		return
+	case protocol.Binary:
+		w.answerBinaryValue(r, block, header, keep)
+		if !mirrored {
+			w.settle(r)
+		}
+		return
+	}
 	var head []byte // in place of the server's
 	if header.HasCAS && w.p.pools.backup != nil {
 		head = w.tokenHeader(r, header)
@@ -200,12 +259,16 @@ func (r *request) Found(block []byte, header *protocol.ValueHeader, keep bool) {
 // Missed is told that the server does not hold the key (backend.Receiver).
 func (r *request) Missed() {
 	w := r.w
+	if r.phase == mirroring {
+		w.mirrored(r, protocol.NotFound, 0)
+		return
+	}
 	r.saw(0)
 	if w.lacked(r) {
 		return
 	}
 	w.stats.getMisses++
-	w.replyBlock(r, nil, nil, false)
+	w.answerMiss(r, nil)
 	w.settle(r)
 }
 

@@ -92,8 +92,23 @@ func (w *worker) readFrom(c *backend.Conn, state backend.State, r *request, at, 
 
 // ask joins the open get of a connection.
 func (w *worker) ask(c *backend.Conn, r *request) {
-	r.phase = atServer
-	c.Get(&r.Call, r.op, r.hash)
+	r.phase, r.raw, r.meta = atServer, false, false
+	switch {
+	case r.cannotSay(c.Server):
+		w.tooOld(r, c.Server)
+	case r.op == protocol.OpMetaGet && !c.Server.HasMeta():
+		r.Kind = backend.Value
+		c.Get(&r.Call, protocol.OpGets, r.hash)
+	case r.op == protocol.OpMetaGet, r.op == protocol.OpMetaDebug:
+		r.raw, r.Kind, r.Answers = true, backend.Meta, protocol.AnswersTo(r.op)
+		c.Get(&r.Call, protocol.OpMetaGet, r.hash)
+	case r.encoded:
+		r.Kind = backend.Item
+		c.Get(&r.Call, protocol.OpMetaGet, r.hash)
+	default:
+		r.Kind = backend.Value
+		c.Get(&r.Call, r.op, r.hash)
+	}
 }
 
 // write begins a write: it needs the lease of its stripe when there is a
@@ -185,72 +200,14 @@ func (w *worker) runWrite(r *request) {
 // send puts the client's command on a connection.
 func (w *worker) send(c *backend.Conn, r *request) {
 	r.phase = atServer
+	if r.cannotSay(c.Server) {
+		w.tooOld(r, c.Server)
+		return
+	}
 	w.chooseToken(c, r)
 	w.command(c, r, r.op)
 	w.crowd(r, c)
 }
-
-// command writes r as a command of the given kind and queues it.
-func (w *worker) command(c *backend.Conn, r *request, op protocol.Op) {
-	if c.Asks(r.hash) {
-		c.CloseGroup() // the gets of this key came first
-	}
-	r.meta = r.token != 0 && c.Server.TakesTokens()
-	if op == protocol.OpSet {
-		c.Set(&r.Call)
-		return
-	}
-	r.Kind = backend.Line
-	r.Answers = protocol.AnswersTo(op)
-	key := r.key()
-	b := c.Begin(len(key) + 96)
-	switch op {
-	case protocol.OpAdd, protocol.OpReplace, protocol.OpAppend, protocol.OpPrepend, protocol.OpCas:
-		value := r.value()
-		size, compare := len(value)-len(lineEnd), c.Server.ServerToken(r.number)
-		if r.meta {
-			b = r.metaSet(b, op, size, compare, false)
-		} else {
-			b = protocol.AppendStorage(b, op, key, r.flags, r.expiry, size, compare)
-		}
-		c.End(b)
-		if r.large != nil {
-			c.Link(value)
-		} else {
-			c.Write(value)
-		}
-		c.Queue(&r.Call)
-		return
-	case protocol.OpDelete:
-		b = protocol.AppendDelete(b, key)
-	case protocol.OpIncr, protocol.OpDecr:
-		if r.meta {
-			r.Kind = backend.Number
-			b = protocol.AppendMetaArith(b, key, op, r.number)
-		} else {
-			b = protocol.AppendArith(b, op, key, r.number)
-		}
-	case protocol.OpTouch:
-		b = protocol.AppendTouch(b, key, r.expiry)
-	case protocol.OpGat, protocol.OpGats:
-		r.Kind = backend.Value
-		b = protocol.AppendGat(b, op, key, r.expiry)
-	}
-	c.End(b)
-	c.Queue(&r.Call)
-}
-
-// SetHeader describes the request as a plain set (backend.Receiver).
-func (r *request) SetHeader(dst []byte, quiet bool) []byte {
-	size := len(r.value()) - len(lineEnd)
-	if quiet || r.meta {
-		return r.metaSet(dst, protocol.OpSet, size, 0, quiet)
-	}
-	return protocol.AppendStorage(dst, protocol.OpSet, r.key(), r.flags, r.expiry, size, 0)
-}
-
-// SetValue is the value with its line end (backend.Receiver).
-func (r *request) SetValue() []byte { return r.value() }
 
 // unreachable answers a request whose servers are all out.
 func (w *worker) unreachable(r *request) {

@@ -19,6 +19,15 @@ const (
 	inputPerTurn = 1 << 20  // bytes that one client may send before others get their turn
 )
 
+// protocolSpoken is what a connection has begun to speak.
+type protocolSpoken uint8
+
+const (
+	unknownProtocol protocolSpoken = iota
+	textProtocol                   // classic and meta commands, mixed
+	binaryProtocol
+)
+
 // session is one client: what it sent, in what order it will be answered, and
 // what it has not been sent yet. It belongs to one worker. While it is idle it
 // holds no buffer.
@@ -54,7 +63,7 @@ type session struct {
 	ending   bool // the client has closed, or closes: read on to see it
 	ended    bool // nothing more will come
 	leaving  bool // close when all is answered
-	text     bool // its first byte was not binary
+	speaks   protocolSpoken
 	queued   bool // in the worker's list of sessions to go on with
 	closed   bool
 	homeless bool          // its address has left this machine: reset it when all is answered

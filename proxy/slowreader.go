@@ -23,7 +23,7 @@ func (s *session) postpone(r *request) bool {
 			held = limit // one before it has to come first
 		}
 	}
-	if held < limit || r.op != protocol.OpGet && r.op != protocol.OpGets {
+	if held < limit || r.Write || !isGet(r.op) && r.op != protocol.OpMetaGet {
 		return false
 	}
 	// Asked again it would see what this client wrote later.

@@ -10,6 +10,7 @@ import (
 
 	"magent/conntrack"
 	"magent/proxy/engine"
+	"magent/proxy/protocol"
 )
 
 // statsQuery is one stats command on its way round the workers: each adds
@@ -42,7 +43,11 @@ type clientStat struct {
 func (p *Proxy) startStats(r *request, what string) {
 	p.gather(what, func(q *statsQuery) {
 		r.home.loop.Post(engine.TaskFunc(func() {
-			r.answer = append(r.answer[:0], q.answer()...)
+			text := q.answer()
+			if r.dialect == protocol.Binary {
+				text = binaryStats(text, r)
+			}
+			r.answer = append(r.answer[:0], text...)
 			r.home.replyStored(r)
 			r.home.settle(r)
 		}))

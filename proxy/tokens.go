@@ -51,6 +51,9 @@ func (w *worker) chooseToken(c *backend.Conn, r *request) {
 		r.token = 0
 		return
 	}
+	if r.given != 0 {
+		r.token = r.given
+	}
 	if r.token == 0 {
 		r.token = w.tokens.next(w.loop.Now())
 	}
@@ -61,21 +64,28 @@ func (w *worker) wantsToken(s *backend.Server, r *request) bool {
 		return false
 	}
 	switch r.op {
-	case protocol.OpSet, protocol.OpIncr, protocol.OpDecr:
+	case protocol.OpSet, protocol.OpIncr, protocol.OpDecr, protocol.OpInvalidate:
 		return true
+	case protocol.OpMetaGet:
+		return r.seen.Has('N')
 	case protocol.OpAdd, protocol.OpReplace, protocol.OpAppend, protocol.OpPrepend, protocol.OpCas:
 		// A meta command for too large a value drops the old item. A classic one
 		// keeps it.
-		return s.HasRoomFor(len(r.value()))
+		return r.dialect == protocol.Meta || s.HasRoomFor(len(r.value()))
 	}
 	return false
 }
 
 // metaSet writes the line of a storage request as a meta command.
 func (r *request) metaSet(dst []byte, op protocol.Op, size int, compare uint64, quiet bool) []byte {
-	set := protocol.MetaSet{Op: op, Flags: r.flags, Expiry: r.expiry, Size: size, Compare: compare, Quiet: quiet}
-	if r.meta {
+	set := protocol.MetaSet{Op: op, Base64: r.base64, Flags: r.flags, Expiry: r.expiry, Size: size, Compare: compare, Compares: r.compares && r.phase == atServer, Quiet: quiet}
+	if r.tokened {
 		set.Token = r.token
+	} else {
+		set.Tell = r.tell && r.phase == atServer && !quiet
+	}
+	if r.hasAppendInitial(op) {
+		set.Create, set.Expiry = true, r.initialExpiry
 	}
 	return protocol.AppendMetaSet(dst, r.key(), &set)
 }
@@ -85,22 +95,30 @@ var (
 	notStoredLine = []byte("NOT_STORED")
 	existsLine    = []byte("EXISTS")
 	notFoundLine  = []byte("NOT_FOUND")
+	deletedLine   = []byte("DELETED")
 )
 
-// classicAnswer is what the classic command would have been answered. Numbers
+// hasAppendInitial tells whether an append creates a missing key (meta flag N).
+func (r *request) hasAppendInitial(op protocol.Op) bool {
+	return (op == protocol.OpAppend || op == protocol.OpPrepend) && r.seen.Has('N')
+}
+
+// classicLine is what the classic command would have been answered. Numbers
 // and errors are the same in both.
-func classicAnswer(line []byte, kind protocol.Answer) ([]byte, protocol.Answer) {
+func classicLine(line []byte, kind protocol.Answer) []byte {
 	switch kind {
-	case protocol.Done, protocol.Stored:
-		return storedLine, protocol.Stored
+	case protocol.Stored:
+		return storedLine
 	case protocol.NotStored:
-		return notStoredLine, kind
+		return notStoredLine
 	case protocol.Exists:
-		return existsLine, kind
+		return existsLine
 	case protocol.NotFound:
-		return notFoundLine, kind
+		return notFoundLine
+	case protocol.Deleted:
+		return deletedLine
 	}
-	return line, kind
+	return line
 }
 
 // dropped sees to a meta command that failed for want of memory. Unlike a
@@ -113,7 +131,7 @@ func (w *worker) dropped(r *request, kind protocol.Answer) bool {
 	default:
 		return false
 	}
-	if kind != protocol.ServerError {
+	if kind != protocol.ServerError || r.dialect == protocol.Meta {
 		return false
 	}
 	at, other := r.primary, r.backup
@@ -124,7 +142,7 @@ func (w *worker) dropped(r *request, kind protocol.Answer) bool {
 	if !ok || from == nowhere {
 		return false
 	}
-	r.classic, r.meta = true, false
+	r.classic, r.meta, r.tokened = true, false, false
 	w.startCopy(r.key(), r.hash, from, at, false, r, nil)
 	return true
 }
@@ -195,6 +213,9 @@ func (t *retoken) Found([]byte, *protocol.ValueHeader, bool) {}
 
 // Missed is never called (backend.Receiver).
 func (t *retoken) Missed() {}
+
+// Request is never called (backend.Receiver).
+func (t *retoken) Request(dst []byte) []byte { return dst }
 
 // SetHeader is never called (backend.Receiver).
 func (t *retoken) SetHeader(dst []byte, _ bool) []byte { return dst }

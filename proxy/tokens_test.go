@@ -50,7 +50,8 @@ func TestClassicAnswers(t *testing.T) {
 		{"CLIENT_ERROR bad data chunk", "CLIENT_ERROR bad data chunk"},
 	} {
 		line, _, kind, _ := protocol.ParseLine([]byte(test.meta + "\r\n"))
-		got, as := classicAnswer(line, kind)
+		as := plainKind(protocol.OpSet, kind)
+		got := classicLine(line, as)
 		_, _, want, _ := protocol.ParseLine([]byte(test.classic + "\r\n"))
 		if string(got) != test.classic || as != want {
 			t.Errorf("%s: %s, %d, want %s, %d", test.meta, got, as, test.classic, want)
@@ -60,7 +61,7 @@ func TestClassicAnswers(t *testing.T) {
 
 // promise: C9
 func TestTokensCostNoMemory(t *testing.T) {
-	r := &request{data: append(make([]byte, 0, 64), "key"...), keyLen: 3, meta: true, token: 7}
+	r := &request{data: append(make([]byte, 0, 64), "key"...), keyLen: 3, meta: true, tokened: true, token: 7}
 	tokens := newTokens(1, 0)
 	line := make([]byte, 0, 128)
 	if n := testing.AllocsPerRun(100, func() {

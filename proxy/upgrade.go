@@ -40,7 +40,7 @@ type handedClient struct {
 	Input   []byte // read and not yet parsed
 	Output  []byte // not yet sent
 	Skip    int64  // bytes still to be thrown away
-	Text    bool
+	Speaks  uint8  // protocolSpoken
 	Ended   bool
 	Leaving bool
 }
@@ -118,7 +118,7 @@ func (w *worker) handClients() []handedClient {
 		list = append(list, handedClient{
 			FD: s.fd, ID: s.ID, From: s.From, Skip: s.skip,
 			Input: append([]byte(nil), s.in...), Output: s.out.Bytes(),
-			Text: s.text, Ended: s.ended, Leaving: s.leaving,
+			Speaks: uint8(s.speaks), Ended: s.ended, Leaving: s.leaving,
 		})
 	})
 	return list
@@ -180,7 +180,7 @@ func (p *Proxy) Adopt(state []byte) error {
 				w.held += int64(cap(s.in))
 			}
 			s.out.Write(&w.loop.Pool, c.Output)
-			s.skip, s.text, s.ended, s.leaving = c.Skip, c.Text, c.Ended, c.Leaving
+			s.skip, s.speaks, s.ended, s.leaving = c.Skip, protocolSpoken(c.Speaks), c.Ended, c.Leaving
 			s.readable = true // what came meanwhile
 			s.wake()
 		}

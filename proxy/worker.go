@@ -40,8 +40,9 @@ type worker struct {
 
 	free      *request
 	freeCount int
-	request   protocol.Request // being parsed
-	line      []byte           // an answer being made
+	request   protocol.Request   // being parsed
+	line      []byte             // an answer being made
+	arith     protocol.MetaArith // a command being made
 
 	clockZero int64 // Unix nanoseconds of the loop's clock at its 0
 	tokens    tokens

@@ -19,6 +19,9 @@ const (
 	// maxValueHeader is longer than any header that memcached sends: VALUE, a
 	// key of 250 bytes, three numbers of at most 20 digits and the line end.
 	maxValueHeader = 350
+	// maxMetaHeader is longer than any header of a meta value: a base64-encoded
+	// key of 250 bytes, an opaque and the numbers of all flags.
+	maxMetaHeader = 1 << 10
 	// maxAnswerLine bounds every other line of a server.
 	maxAnswerLine = 8 << 10
 )
@@ -26,13 +29,14 @@ const (
 // ValueHeader is the line before a value in the answer to a get. Key aliases
 // the input.
 type ValueHeader struct {
-	Key    []byte
-	Flags  uint32
-	Size   int    // bytes of the value that follows, without its "\r\n"; below 2 GiB
-	CAS    uint64 // only with HasCAS
-	HasCAS bool   // the answer to gets or gats
-	TTL    int64  // only what was made of an Item; see there
-	Len    int    // bytes of the header line with its line end
+	Key       []byte
+	Flags     uint32
+	Size      int    // bytes of the value that follows, without its "\r\n"; below 2 GiB
+	CAS       uint64 // only with HasCAS
+	HasCAS    bool   // the answer to gets or gats
+	TTL       int64  // only what was made of an Item; see there
+	Len       int    // bytes of the header line with its line end
+	ItemMarks        // only what was made of an Item
 }
 
 // ParseValue reads "VALUE <key> <flags> <bytes> [<cas>]\r\n" at the start of
@@ -160,6 +164,15 @@ const (
 	ServerError
 	TooLong // no line end within 8 KiB: the connection is of no more use
 )
+
+// IsMetaCode tells whether a meta command may be answered by a line of the kind.
+func (a Answer) IsMetaCode() bool {
+	switch a {
+	case Done, End, NotStored, Exists, NotFound:
+		return true
+	}
+	return false
+}
 
 // ParseLine reads the line at the start of in. line is without its end and
 // aliases in; n counts the end too, and is 0 when more input is needed. number

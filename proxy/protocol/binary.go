@@ -6,8 +6,10 @@ import (
 )
 
 const (
-	binaryRequest  = 0x80 // the first byte of a request (protocol_binary.txt)
-	binaryResponse = 0x81 // and of an answer
+	// BinaryRequest is the first byte of every binary request, and of no other
+	// (protocol_binary.txt).
+	BinaryRequest  = 0x80
+	binaryResponse = 0x81 // the first byte of an answer
 
 	// BinaryHeaderSize is the length in bytes of the header that each request
 	// and each answer of the binary protocol starts with.
@@ -76,7 +78,7 @@ func (p *Parser) ParseBinary(in []byte, r *Request) (n, need int) {
 	if len(in) < BinaryHeaderSize {
 		return 0, 0
 	}
-	if in[0] != binaryRequest {
+	if in[0] != BinaryRequest {
 		return invalidClose(r, nil, in), 0
 	}
 	h := binaryHead{

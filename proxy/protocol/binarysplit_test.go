@@ -23,7 +23,7 @@ const testOpaque = 0x01020304
 
 // bytes writes the request with lengths that are true.
 func (f frame) bytes() []byte {
-	b := []byte{binaryRequest, f.opcode, byte(len(f.key) >> 8), byte(len(f.key)), byte(len(f.extras)), 0, 0, 0}
+	b := []byte{BinaryRequest, f.opcode, byte(len(f.key) >> 8), byte(len(f.key)), byte(len(f.extras)), 0, 0, 0}
 	b = binary.BigEndian.AppendUint32(b, uint32(len(f.extras)+len(f.key)+len(f.value)))
 	b = binary.BigEndian.AppendUint32(b, testOpaque)
 	b = binary.BigEndian.AppendUint64(b, f.cas)

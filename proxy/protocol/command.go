@@ -31,6 +31,9 @@ func (p *Parser) parseLine(in []byte, eol int, r *Request) (n, need int) {
 		parseGet(verb, rest, r)
 		return n, 0
 	}
+	if verb[0] == 'm' && len(verb) == 2 {
+		return p.parseMeta(in, n, verb, rest, r)
+	}
 	var w words
 	w.split(line)
 	switch string(verb) {

@@ -61,11 +61,14 @@ func AppendGat(dst []byte, verb Op, key []byte, expiry int64) []byte {
 	return AppendGetEnd(AppendKey(AppendGatStart(dst, verb, expiry), key))
 }
 
-// AppendDelete writes a delete.
+// AppendDelete writes a delete, as a meta command for a key that is not fit for
+// another.
 func AppendDelete(dst, key []byte) []byte {
-	dst = append(dst, "delete "...)
-	dst = append(dst, key...)
-	return append(dst, '\r', '\n')
+	verb := "delete "
+	if !IsTextKey(key) {
+		verb = "md "
+	}
+	return append(appendMetaStart(dst, verb, key), '\r', '\n')
 }
 
 // AppendArith writes an incr or decr (OpIncr, OpDecr).

@@ -17,9 +17,10 @@ func answers(kinds ...Answer) Answers {
 var (
 	storageAnswers = answers(Stored, Done, NotStored, Exists, NotFound)
 	deleteAnswers  = answers(Deleted, Done, Exists, NotFound)
-	arithAnswers   = answers(Number, NotFound)
+	arithAnswers   = answers(Number, NotFound, Exists)
 	touchAnswers   = answers(Touched, Done, NotFound)
 	flushAnswers   = answers(OK)
+	debugAnswers   = answers(Other)
 )
 
 // AnswersTo is what a server may answer to an operation in one line, errors
@@ -28,7 +29,9 @@ func AnswersTo(op Op) Answers {
 	switch op {
 	case OpSet, OpAdd, OpReplace, OpAppend, OpPrepend, OpCas:
 		return storageAnswers
-	case OpDelete:
+	case OpMetaDebug:
+		return debugAnswers
+	case OpDelete, OpInvalidate:
 		return deleteAnswers
 	case OpIncr, OpDecr:
 		return arithAnswers

@@ -28,8 +28,8 @@ func TestMetaCommandsToServers(t *testing.T) {
 		{AppendQuietSet(nil, key, 5, 60, 100), "ms k 100 F5 T60 q\r\n"},
 		{AppendMetaGet(nil, key), "mg k v f t c\r\n"},
 		{AppendMetaLook(nil, key), "mg k s f t c u\r\n"},
-		{AppendMetaArith(nil, key, OpIncr, 1<<64-1), "ma k D18446744073709551615 v c\r\n"},
-		{AppendMetaArith(nil, key, OpDecr, 0), "ma k MD D0 v c\r\n"},
+		{AppendMetaArith(nil, key, &MetaArith{Op: OpIncr, Delta: 1<<64 - 1}), "ma k D18446744073709551615 v c\r\n"},
+		{AppendMetaArith(nil, key, &MetaArith{Op: OpDecr}), "ma k MD D0 v c\r\n"},
 		{AppendRetoken(nil, key, 17), "ms k 0 MA E17\r\n\r\n"},
 		{AppendMetaGet([]byte("mn\r\n"), key), "mn\r\nmg k v f t c\r\n"},
 	} {
@@ -188,7 +188,7 @@ func TestLookIsNoUse(t *testing.T) {
 // metaForm writes r, a storage request or arithmetic, in the meta dialect.
 func metaForm(r *Request) []byte {
 	if r.Op == OpIncr || r.Op == OpDecr {
-		return AppendMetaArith(nil, r.Key, r.Op, r.Delta)
+		return AppendMetaArith(nil, r.Key, &MetaArith{Op: r.Op, Delta: r.Delta})
 	}
 	q := AppendMetaSet(nil, r.Key, &MetaSet{Op: r.Op, Flags: r.Flags, Expiry: r.Expiry, Size: len(r.Value), Compare: r.CAS, Quiet: r.Quiet})
 	return append(append(q, r.Value...), "\r\n"...)

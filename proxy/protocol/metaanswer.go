@@ -16,6 +16,16 @@ type Item struct {
 	TTL int64
 	CAS uint64
 	Len int // bytes of the header line with its line end; 0 from ParseLook
+	ItemMarks
+}
+
+// ItemMarks are what a server tells of an item besides (protocol.txt, "Meta
+// Get").
+type ItemMarks struct {
+	Base64 bool // the key was stored base64-encoded
+	Stale  bool // X: it was invalidated, or stored with an old token
+	Sent   bool // Z: somebody has been told to fetch it anew
+	Won    bool // W: whoever gets this answer has been told so
 }
 
 // ParseItem reads "VA <size> f<flags> t<ttl> c<cas>\r\n" at the start of in.
@@ -40,12 +50,15 @@ func ParseItem(in []byte, it *Item) Status {
 		return Malformed
 	}
 	window := in
-	if len(window) > maxValueHeader {
-		window = window[:maxValueHeader]
+	if len(window) > maxMetaHeader {
+		window = window[:maxMetaHeader]
 	}
 	eol := bytes.IndexByte(window, '\n')
 	if eol < 0 {
-		return cutValueHeader(in)
+		if len(in) >= maxMetaHeader {
+			return Malformed
+		}
+		return Incomplete
 	}
 	if in[eol-1] != '\r' {
 		return Malformed
@@ -66,6 +79,43 @@ func ParseItem(in []byte, it *Item) Status {
 	return Complete
 }
 
+// ParseMetaValue reads "VA <size> <flags>*\r\n" at the start of in, and leaves
+// the flags to the caller. Only when it returns Complete the others have a
+// meaning: the value of size bytes, below 2 GiB, and its "\r\n" follow behind
+// length bytes.
+func ParseMetaValue(in []byte) (size, length int, status Status) {
+	const prefix = "VA "
+	if len(in) <= len(prefix) {
+		if string(in) == prefix[:len(in)] {
+			return 0, 0, Incomplete
+		}
+		return 0, 0, Malformed
+	}
+	if string(in[:len(prefix)]) != prefix {
+		return 0, 0, Malformed
+	}
+	window := in
+	if len(window) > maxMetaHeader {
+		window = window[:maxMetaHeader]
+	}
+	eol := bytes.IndexByte(window, '\n')
+	if eol < 0 {
+		if len(in) >= maxMetaHeader {
+			return 0, 0, Malformed
+		}
+		return 0, 0, Incomplete
+	}
+	if in[eol-1] != '\r' {
+		return 0, 0, Malformed
+	}
+	line := in[:eol-1]
+	n, i, ok := answerNumber(line, len(prefix))
+	if !ok || i == len(prefix) || n > math.MaxInt32 || (i < len(line) && line[i] != ' ') {
+		return 0, 0, Malformed
+	}
+	return int(n), eol + 1, Complete
+}
+
 // ParseLook reads the answer to AppendMetaLook, "HD s<size> f<flags> t<ttl>
 // c<cas>", from a line without its line end. The flags may be in any order and
 // have others among them. When it returns false the line is no such answer and
@@ -83,6 +133,44 @@ func ParseLook(line []byte, it *Item) bool {
 	*it = got
 	return true
 }
+
+// ParseTouch reads the answer to AppendMetaTouch without a value, "HD f<flags>
+// c<cas>", from a line without its line end.
+func ParseTouch(line []byte, it *Item) bool {
+	const prefix = "HD "
+	if len(line) < len(prefix) || string(line[:len(prefix)]) != prefix {
+		return false
+	}
+	got := Item{TTL: -1}
+	seen, ok := got.readFlags(line[len(prefix):])
+	if !ok || seen != sawFlags|sawCAS {
+		return false
+	}
+	*it = got
+	return true
+}
+
+// TokenOf is the cas token that the line of a meta answer tells, "VA" or "HD"
+// and flags, without its line end; 0 when it tells none.
+func TokenOf(line []byte) uint64 {
+	var it Item
+	if len(line) > len("HD ") {
+		_, _ = it.readFlags(line[len("HD "):])
+	}
+	return it.CAS
+}
+
+// MarksOf are the marks in the line of a meta answer without its line end.
+func MarksOf(line []byte) ItemMarks {
+	var it Item
+	if len(line) > len("HD ") {
+		_, _ = it.readFlags(line[len("HD "):])
+	}
+	return it.ItemMarks
+}
+
+// ParseNumber reads a number of nothing but digits.
+func ParseNumber(word []byte) (uint64, bool) { return wholeNumber(word, math.MaxUint64) }
 
 // ParseToken reads the token in the answer to a storage command with Tell, as
 // "HD c<token>", from a line without its line end. It is 0 when there is none.
@@ -137,6 +225,14 @@ func (it *Item) readFlags(rest []byte) (seen uint8, ok bool) {
 		case 'c':
 			it.CAS, ok = wholeNumber(word, math.MaxUint64)
 			seen |= sawCAS
+		case 'b':
+			it.Base64, ok = true, true
+		case 'X':
+			it.Stale, ok = true, true
+		case 'Z':
+			it.Sent, ok = true, true
+		case 'W':
+			it.Won, ok = true, true
 		default:
 			ok = true
 		}

@@ -199,7 +199,7 @@ func TestMetaDoesNotAllocate(t *testing.T) {
 	ok := true
 	if n := testing.AllocsPerRun(100, func() {
 		dst = AppendMetaSet(dst[:0], key, &MetaSet{Op: OpCas, Flags: 100, Expiry: 100, Size: 100, Compare: 100, Token: 100})
-		dst = AppendMetaArith(AppendMetaLook(AppendMetaGet(dst, key), key), key, OpIncr, 100)
+		dst = AppendMetaArith(AppendMetaLook(AppendMetaGet(dst, key), key), key, &MetaArith{Op: OpIncr, Delta: 100})
 		ok = ok && ParseItem(header, &it) == Complete && ParseLook(look, &it) && ParseDumpLine(dump, &k, scratch)
 	}); n != 0 || !ok {
 		t.Errorf("%v allocations, ok %v", n, ok)

@@ -29,10 +29,13 @@ const (
 	OpStats
 	OpAdmin // a command of magent's own, in Args; Reply is what memcached answers
 	OpQuit
-	OpNoop     // binary: answer success, behind the answers to all that came before
-	OpSaslList // binary: which mechanisms are there; see Parser.ParseBinary
-	OpSaslAuth // binary: begin with the mechanism Key and the data Value
-	OpSaslStep // as OpSaslAuth, and go on
+	OpMetaGet    // a meta get; the flags say what is asked for
+	OpMetaDebug  // what the server knows of an item itself
+	OpInvalidate // a meta delete that leaves the item, marked as stale or emptied
+	OpNoop       // binary, and meta mn: an answer that comes behind all others
+	OpSaslList   // binary: which mechanisms are there; see Parser.ParseBinary
+	OpSaslAuth   // binary: begin with the mechanism Key and the data Value
+	OpSaslStep   // as OpSaslAuth, and go on
 )
 
 // Dialect is the form in which a request came and its answer has to go.
@@ -61,20 +64,25 @@ type Request struct {
 
 	Flags  uint32 // client flags of a storage request
 	Expiry int64  // seconds, as the client wrote them: relative, absolute or negative
-	CAS    uint64 // token to compare (OpCas, or meta flag C)
+	CAS    uint64 // token to compare (OpCas, meta flag C, or a binary request)
 	Delta  uint64 // OpIncr, OpDecr
 	Value  []byte // storage requests: the value without its line end; OpSaslAuth, OpSaslStep: the data
 
-	Opcode        byte   // of a binary request, as the client sent it
-	OpaqueWord    uint32 // of a binary request: bytes 12 to 15 of its header, read as big-endian
-	HasInitial    bool   // binary OpIncr, OpDecr: where there is no value, store Initial
-	Initial       uint64
-	InitialExpiry int64 // as Expiry
+	Opcode     byte   // of a binary request, as the client sent it
+	OpaqueWord uint32 // of a binary request: bytes 12 to 15 of its header, read as big-endian
 
-	Opaque []byte // meta flag O
-	NewCAS uint64 // meta flag E: the token to store
-	Mode   byte   // meta flag M, 0 when absent
-	TTL    int64  // meta flags T and N: expiry to set on a read
+	Meta    MetaFlags // the flags of a meta request
+	Words   []byte    // they and their tokens as they came
+	Foreign bool      // there are some among them that only the server can judge
+	Opaque  []byte    // meta flag O
+	NewCAS  uint64    // meta flag E: the token to store
+	Mode    byte      // meta flag M, 0 when absent
+
+	// OpIncr and OpDecr, and meta flags N and J: what to store when the key is
+	// missing. A meta get stores an empty value.
+	HasInitial    bool
+	Initial       uint64
+	InitialExpiry int64 // seconds, as Expiry
 
 	Args    []byte // OpStats, OpVerbosity, OpAdmin: the rest of the line, or the key of a binary stat; OpFlushAll uses Expiry
 	HasTime bool   // OpFlushAll: a delay was given
