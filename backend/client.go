@@ -209,5 +209,21 @@ func (c *Client) Item(key string) (it protocol.Item, value []byte, present bool,
 	if _, err := io.ReadFull(c.in, value); err != nil {
 		return it, nil, false, c.broken(err)
 	}
-	return it, value[:it.Size], true, nil
+	if it.Won {
+		err = c.giveBack(key, it.CAS)
+	}
+	return it, value[:it.Size], true, err
+}
+
+// giveBack marks an item as stale once more whose W came to this connection, so
+// that the next client is told it. A server that cannot keep its token gives it
+// another one.
+func (c *Client) giveBack(key string, token uint64) error {
+	for _, keep := range []uint64{token, 0} {
+		answer, err := c.Ask("%s", protocol.AppendMetaInvalidate(nil, []byte(key), token, keep))
+		if err != nil || !strings.HasPrefix(answer, "CLIENT_ERROR") {
+			return err
+		}
+	}
+	return nil
 }

@@ -58,9 +58,7 @@ func (c *Client) dump(walk string, each func(key []byte, access int64, size int)
 		case string(line) == "END":
 			return nil
 		case protocol.ParseDumpLine(line, &k, scratch):
-			if k.IsText() { // others cannot be asked for in a line
-				each(k.Key, k.Access, k.Size)
-			}
+			each(k.Key, k.Access, k.Size)
 		// The second is what a crawler says that is just being turned on.
 		case first && (strings.HasPrefix(string(line), "BUSY") || string(line) == "ERROR an unknown error happened"):
 			return fmt.Errorf("%w: it answered %.60q", ErrClosed, line)

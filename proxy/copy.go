@@ -154,7 +154,7 @@ func (c *keyCopy) fetch() {
 	}
 	c.step = copyFetch
 	c.Kind = backend.Item
-	conn.End(protocol.AppendMetaGet(conn.Begin(len(c.Key)+32), c.Key))
+	conn.End(protocol.AppendMetaCopy(conn.Begin(2*len(c.Key)+32), c.Key))
 	conn.Queue(&c.Call)
 }
 
@@ -174,8 +174,14 @@ func (c *keyCopy) target() *backend.Conn {
 // (backend.Receiver).
 func (c *keyCopy) Found(block []byte, header *protocol.ValueHeader, keep bool) {
 	if c.step == copyLook {
+		if header.Won {
+			c.w.giveBack(c.Key, c.hash, c.to, header.CAS)
+		}
 		c.compareWith(block[header.Len:], header)
 		return
+	}
+	if header.Won {
+		c.w.giveBack(c.Key, c.hash, c.from, header.CAS)
 	}
 	if !keep {
 		block = append([]byte(nil), block...)
@@ -255,7 +261,7 @@ func (c *keyCopy) store() {
 		c.remove()
 		return
 	}
-	set := protocol.MetaSet{Op: protocol.OpAdd, Flags: c.item.Flags, Expiry: expiryOf(c.item.TTL, c.w.p.servers[c.from], conn.Server), Size: c.item.Size}
+	set := protocol.MetaSet{Op: protocol.OpAdd, Base64: c.item.Base64, Flags: c.item.Flags, Expiry: expiryOf(c.item.TTL, c.w.p.servers[c.from], conn.Server), Size: c.item.Size}
 	if c.exact {
 		set.Op = protocol.OpSet
 	}
@@ -264,8 +270,8 @@ func (c *keyCopy) store() {
 		if c.token != 0 {
 			set.Op, set.Compare = protocol.OpCas, c.token
 		}
-		set.Tell = true
 	}
+	set.Tell = c.careful || c.item.Stale || c.item.Sent
 	set.Token = c.tokenAt(conn.Server)
 	c.step = copyStore
 	c.Kind, c.Write = backend.Line, true
@@ -361,7 +367,11 @@ func (c *keyCopy) Answered(line []byte, kind protocol.Answer, _ uint64) {
 		c.noted(it.CAS)
 	case c.step == copyVerify:
 		var it protocol.Item
-		c.verified(protocol.ParseLook(line, &it) && it.CAS == c.item.CAS)
+		found := protocol.ParseLook(line, &it)
+		if it.Won {
+			c.w.giveBack(c.Key, c.hash, c.from, it.CAS)
+		}
+		c.verified(found && it.CAS == c.item.CAS)
 	case c.step == copyUndo:
 		c.end(false) // once more, with what the source holds now
 	case c.step == copyDelete:
@@ -371,6 +381,7 @@ func (c *keyCopy) Answered(line []byte, kind protocol.Answer, _ uint64) {
 	case kind == protocol.Done, kind == protocol.NotStored && !c.exact:
 		if kind == protocol.Done {
 			c.w.stats.copied++
+			c.w.markLike(c.Key, c.hash, c.to, protocol.ParseToken(line), c.item.ItemMarks)
 			if c.careful {
 				c.token = protocol.ParseToken(line)
 				c.verify()

@@ -49,6 +49,9 @@ func (c *keyCopy) looked(line []byte, kind protocol.Answer) {
 	default:
 		c.token = it.CAS
 	}
+	if it.Won {
+		c.w.giveBack(c.Key, c.hash, c.to, it.CAS)
+	}
 	c.lookAtNotes()
 }
 

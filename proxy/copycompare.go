@@ -16,7 +16,7 @@ func (c *keyCopy) lookAtTarget() {
 	}
 	c.step = copyLook
 	c.Kind = backend.Item
-	conn.End(protocol.AppendMetaGet(conn.Begin(len(c.Key)+32), c.Key))
+	conn.End(protocol.AppendMetaCopy(conn.Begin(2*len(c.Key)+32), c.Key))
 	conn.Queue(&c.Call)
 }
 
@@ -24,7 +24,7 @@ func (c *keyCopy) lookAtTarget() {
 func (c *keyCopy) compareWith(value []byte, header *protocol.ValueHeader) {
 	switch {
 	case header == nil && c.block == nil:
-	case header != nil && c.block != nil && bytes.Equal(value, c.value()) && header.Flags == c.item.Flags && sameExpiry(header.TTL, c.item.TTL) &&
+	case header != nil && c.block != nil && bytes.Equal(value, c.value()) && header.Flags == c.item.Flags && header.Stale == c.item.Stale && sameExpiry(header.TTL, c.item.TTL) &&
 		(header.CAS == c.item.CAS || !backend.IsChosen(c.item.CAS) || !c.w.p.servers[c.to].TakesTokens()):
 	case c.block == nil && c.look.sample:
 		// The primary may have evicted it.

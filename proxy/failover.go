@@ -51,6 +51,8 @@ func (w *worker) ConnFailed(c *backend.Conn, calls *backend.Call, why error) {
 			o.failed(why)
 		case *keyCopy:
 			o.failed()
+		case *itemMark:
+			o.done()
 		}
 		call = next
 	}

@@ -63,7 +63,7 @@ func (r *request) appendRaw(dst []byte, s *backend.Server, effect bool) []byte {
 			dst = append(append(dst, ' '), word...)
 		}
 	}
-	if r.tokened && (effect || r.given == 0) && !isArith(r.op) {
+	if r.tokened && (effect || !r.seen.Has('E')) && !isArith(r.op) {
 		dst = strconv.AppendUint(append(dst, " E"...), r.token, 10)
 	}
 	if isArith(r.op) { // the effect needs both
@@ -102,6 +102,7 @@ func (w *worker) answeredRaw(r *request, line []byte, kind protocol.Answer) {
 		w.answerMiss(r, line)
 	case protocol.Done, protocol.Other:
 		w.stats.getHits++
+		w.won(r, line)
 		mirrored := w.mirrorMetaGet(r, line)
 		w.answerMeta(r, line, kind, 0)
 		if mirrored {
@@ -129,6 +130,7 @@ func (w *worker) foundRaw(r *request, block []byte, header *protocol.ValueHeader
 		return
 	}
 	w.stats.getHits++
+	w.won(r, line)
 	mirrored := w.mirrorMetaGet(r, line)
 	if r.seen.Has('c') && w.p.pools.backup != nil {
 		w.line = append(w.editMeta(w.line[:0], r, line), lineEnd...)

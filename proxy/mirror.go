@@ -139,7 +139,8 @@ func (w *worker) mirrored(r *request, kind protocol.Answer, number uint64) {
 	case protocol.OpTouch:
 		same = kind == protocol.Touched
 	default:
-		same = kind == protocol.Stored
+		// Flag I may have stored it as stale, which only the primary can tell.
+		same = kind == protocol.Stored && !r.seen.Has('I')
 	}
 	if r.retoken {
 		r.same = same

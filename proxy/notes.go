@@ -71,7 +71,7 @@ func (w *worker) noteMark(server int32, twin *backend.Conn, own *notes) {
 func (w *worker) noteUncertain(key []byte, server int32, twin *backend.Conn) {
 	if twin.Sync().Serves() {
 		own := w.notesOf(server, twin)
-		w.append(server, twin, own, markText(w.p.recovery.presence.name, mark(markUncertain+string(key))))
+		w.append(server, twin, own, markText(w.p.recovery.presence.name, mark(markUncertain+nameOf(string(key)))))
 	}
 }
 

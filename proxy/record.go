@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"magent/backend"
+	"magent/proxy/protocol"
 )
 
 // What another proxy has to know of a server's keys, or the next run of this one,
@@ -45,13 +47,35 @@ type missedKey struct {
 	at   int64
 }
 
-func (k missedKey) text() string { return k.name + " " + strconv.FormatInt(k.at, 10) + "\n" }
+func (k missedKey) text() string {
+	return nameOf(k.name) + " " + strconv.FormatInt(k.at, 10) + "\n"
+}
+
+// nameOf is a key as it stands in a record: one that is not fit for a line is
+// base64-encoded behind a NUL, which no other key holds.
+func nameOf(key string) string {
+	if protocol.IsTextKey([]byte(key)) {
+		return key
+	}
+	return "\x00" + base64.StdEncoding.EncodeToString([]byte(key))
+}
+
+// keyOf is the key of a name in a record.
+func keyOf(name string) (key string, ok bool) {
+	encoded, ok := strings.CutPrefix(name, "\x00")
+	if !ok {
+		return name, true
+	}
+	raw, err := base64.StdEncoding.DecodeString(encoded)
+	return string(raw), err == nil
+}
 
 // parseMissedKey reads a line.
 func parseMissedKey(line []byte) (k missedKey, ok bool) {
 	name, number, ok := strings.Cut(string(line), " ")
 	at, err := strconv.ParseUint(number, 10, 63)
-	return missedKey{name, int64(at)}, ok && err == nil
+	key, whole := keyOf(name)
+	return missedKey{key, int64(at)}, ok && whole && err == nil
 }
 
 // recordText is a record of missed keys as it is stored.
@@ -115,9 +139,10 @@ func (m *missedRecord) lossesBut(name string) int {
 // mark takes a mark's line.
 func (m *missedRecord) mark(line []byte) {
 	name, said, ok := strings.Cut(string(line[1:]), " ")
-	key, uncertain := strings.CutPrefix(said, markUncertain)
+	named, uncertain := strings.CutPrefix(said, markUncertain)
+	key, whole := keyOf(named)
 	switch {
-	case !ok, name == "", said == "", strings.Contains(said, " "):
+	case !ok, uncertain && !whole, name == "", said == "", strings.Contains(said, " "):
 		m.lose("-")
 	case mark(said) == markLost:
 		m.lose(name)
@@ -149,7 +174,7 @@ func (m *missedRecord) text() string {
 	} else {
 		b.WriteString(recordText(m.generation, m.keys))
 		for _, key := range m.uncertain {
-			b.WriteString(markText("-", mark(markUncertain+key)))
+			b.WriteString(markText("-", mark(markUncertain+nameOf(key))))
 		}
 	}
 	for name, last := range m.marks {

@@ -196,7 +196,7 @@ func (w *watcher) keepMarks(server int32, f fact) (done bool, err error) {
 	// Others compare them, and begin a new record, before they are told more.
 	unclear := rc.takeUnclear(server, unclearAtOnce-len(f.record.uncertain))
 	for _, key := range unclear {
-		text += markText(rc.presence.name, mark(markUncertain+key))
+		text += markText(rc.presence.name, mark(markUncertain+nameOf(key)))
 	}
 	stored := false
 	defer func() {

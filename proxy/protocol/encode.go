@@ -68,7 +68,7 @@ func AppendDelete(dst, key []byte) []byte {
 	if !IsTextKey(key) {
 		verb = "md "
 	}
-	return append(appendMetaStart(dst, verb, key), '\r', '\n')
+	return append(AppendMetaStart(dst, verb, key), '\r', '\n')
 }
 
 // AppendArith writes an incr or decr (OpIncr, OpDecr).

@@ -84,9 +84,9 @@ func AppendMetaKey(dst, key []byte, encode bool) []byte {
 	return append(dst, key...)
 }
 
-// appendMetaStart writes the verb and the key of a meta command, with flag b
+// AppendMetaStart writes the verb and the key of a meta command, with flag b
 // when the key needs it.
-func appendMetaStart(dst []byte, verb string, key []byte) []byte {
+func AppendMetaStart(dst []byte, verb string, key []byte) []byte {
 	if IsTextKey(key) {
 		return append(append(dst, verb...), key...)
 	}
@@ -97,20 +97,20 @@ func appendMetaStart(dst []byte, verb string, key []byte) []byte {
 // and the cas token. ParseItem reads the answer; a miss is End. As every get
 // it counts as a use of the item.
 func AppendMetaGet(dst, key []byte) []byte {
-	return append(appendMetaStart(dst, "mg ", key), " v f t c\r\n"...)
+	return append(AppendMetaStart(dst, "mg ", key), " v f t c\r\n"...)
 }
 
 // AppendMetaCopy is AppendMetaGet for a copy: it also asks for the key, whose
 // form tells whether it was stored base64-encoded.
 func AppendMetaCopy(dst, key []byte) []byte {
-	return append(appendMetaStart(dst, "mg ", key), " v f t c k\r\n"...)
+	return append(AppendMetaStart(dst, "mg ", key), " v f t c k\r\n"...)
 }
 
 // AppendMetaTouch writes a get that sets the expiry, and asks for the value when
 // it is wanted, the client flags and the cas token. ParseItem reads the answer
 // with a value, and ParseTouch the one without; a miss is End.
 func AppendMetaTouch(dst, key []byte, expiry int64, value bool) []byte {
-	dst = appendInt(append(appendMetaStart(dst, "mg ", key), " T"...), expiry)
+	dst = appendInt(append(AppendMetaStart(dst, "mg ", key), " T"...), expiry)
 	if value {
 		dst = append(dst, " v t"...)
 	}
@@ -125,7 +125,7 @@ func AppendMetaTouch(dst, key []byte, expiry int64, value bool) []byte {
 // it in the list of the least recently used ones, mark it as fetched and set
 // its time of last access. Flag u prevents all three.
 func AppendMetaLook(dst, key []byte) []byte {
-	return append(appendMetaStart(dst, "mg ", key), " s f t c u\r\n"...)
+	return append(AppendMetaStart(dst, "mg ", key), " s f t c u\r\n"...)
 }
 
 // MetaArith describes an arithmetic command.
@@ -188,7 +188,7 @@ func appendToken(dst []byte, token uint64) []byte {
 // AppendMetaDelete writes a delete of the item that has the token. The answers
 // are Done, Exists and NotFound.
 func AppendMetaDelete(dst, key []byte, token uint64) []byte {
-	dst = appendUint(append(appendMetaStart(dst, "md ", key), " C"...), token)
+	dst = appendUint(append(AppendMetaStart(dst, "md ", key), " C"...), token)
 	return append(dst, '\r', '\n')
 }
 
@@ -197,6 +197,6 @@ func AppendMetaDelete(dst, key []byte, token uint64) []byte {
 // same and the server takes tokens; 0 leaves the choice to the server. The
 // answers are those to AppendMetaDelete.
 func AppendMetaInvalidate(dst, key []byte, compare, token uint64) []byte {
-	dst = appendUint(append(appendMetaStart(dst, "md ", key), " I C"...), compare)
+	dst = appendUint(append(AppendMetaStart(dst, "md ", key), " I C"...), compare)
 	return append(appendToken(dst, token), '\r', '\n')
 }

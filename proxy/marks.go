@@ -1,0 +1,120 @@
+package proxy
+
+import (
+	"math"
+	"strconv"
+
+	"magent/backend"
+	"magent/proxy/protocol"
+)
+
+// An item may be marked: as stale, which readers are told, and that one of them
+// has been told to fetch it anew, which only the first is (protocol.txt, "Meta
+// Get", W, X and Z). Whoever asks with a meta command counts as a reader. So a
+// copy brings the marks to where it is made, and what it was told in a client's
+// place it gives back.
+
+// itemMark is a command that only changes the marks of an item. Nobody waits for its
+// answer. It has the lease of its key's stripe, so that it comes neither before
+// nor behind a write that it should not.
+type itemMark struct {
+	backend.Call
+
+	w      *worker
+	stripe uint32
+	leased bool
+}
+
+// markItem queues the command that request appends behind all others on a server. The
+// caller has the lease, or nobody has; otherwise nothing is sent.
+func (w *worker) markItem(key []byte, hash uint64, at int32, request func(dst []byte, s *backend.Server) []byte) {
+	c := w.conns[at]
+	if !c.Sync().Serves() || !c.Server.HasMeta() {
+		return
+	}
+	stripe := stripeOf(hash)
+	if !w.p.leases.take(stripe, w.index) {
+		return
+	}
+	m := &itemMark{w: w, stripe: stripe, leased: true}
+	m.Owner, m.Kind, m.Write = m, backend.Meta, true
+	m.Answers = protocol.AnswersTo(protocol.OpDelete)
+	m.Key = append([]byte(nil), key...)
+	w.writes++
+	if c.Asks(hash) {
+		c.CloseGroup()
+	}
+	c.End(request(c.Begin(2*len(key)+128), c.Server))
+	c.Queue(&m.Call)
+}
+
+// giveBack marks an item as stale once more whose W came to this proxy: the next
+// client is told it. token is the item's, which it keeps where the server can.
+func (w *worker) giveBack(key []byte, hash uint64, at int32, token uint64) {
+	w.markItem(key, hash, at, func(dst []byte, s *backend.Server) []byte {
+		keep := token
+		if !s.TakesTokens() {
+			keep = 0
+		}
+		return protocol.AppendMetaInvalidate(dst, key, token, keep)
+	})
+}
+
+// markLike gives an item that was just copied the marks of its source.
+func (w *worker) markLike(key []byte, hash uint64, at int32, token uint64, marks protocol.ItemMarks) {
+	sent := marks.Sent && !marks.Won
+	if marks.Stale {
+		w.giveBack(key, hash, at, token)
+	}
+	if !sent {
+		return
+	}
+	w.markItem(key, hash, at, func(dst []byte, _ *backend.Server) []byte {
+		dst = protocol.AppendMetaStart(dst, "mg ", key)
+		if !marks.Stale { // whoever fetches it before it ends is told so
+			dst = strconv.AppendInt(append(dst, " R"...), math.MaxInt32, 10)
+		}
+		return append(dst, lineEnd...)
+	})
+}
+
+// won has the backup told that a client of the primary is to fetch an item anew,
+// so that it tells no other one.
+func (w *worker) won(r *request, line []byte) {
+	if r.Write || r.backup < 0 || r.at != r.primary || !protocol.MarksOf(line).Won {
+		return
+	}
+	w.markItem(r.key(), r.hash, r.backup, func(dst []byte, s *backend.Server) []byte { return r.appendRaw(dst, s, true) })
+}
+
+func (m *itemMark) done() {
+	if !m.leased {
+		return
+	}
+	m.leased = false
+	m.w.p.leases.give(m.stripe)
+	m.w.beginCopies(m.stripe)
+	m.w.writeEnded()
+}
+
+// Answered is told a line (backend.Receiver).
+func (m *itemMark) Answered([]byte, protocol.Answer, uint64) { m.done() }
+
+// Found is told a value (backend.Receiver).
+func (m *itemMark) Found([]byte, *protocol.ValueHeader, bool) { m.done() }
+
+// Missed says that there is no such item (backend.Receiver).
+func (m *itemMark) Missed() { m.done() }
+
+// Request, SetHeader, SetValue and Uncertain are never called: a mark is no set
+// (backend.Receiver).
+func (m *itemMark) Request(dst []byte) []byte { return dst }
+
+// SetHeader is never called (backend.Receiver).
+func (m *itemMark) SetHeader(dst []byte, _ bool) []byte { return dst }
+
+// SetValue is never called (backend.Receiver).
+func (m *itemMark) SetValue() []byte { return nil }
+
+// Uncertain is never called (backend.Receiver).
+func (m *itemMark) Uncertain([]byte) { m.done() }
