@@ -111,6 +111,10 @@ func (s *Server) Refuses() bool { return !s.Serves() && s.refused.Load() }
 // meta commands (memcached 1.6.14 and later).
 func (s *Server) HasMeta() bool { return s.modern.Load() }
 
+// HasOldMeta tells whether the server is older than memcached 1.6.27, which knows
+// more meta flags than those before. It is not while its version is not known.
+func (s *Server) HasOldMeta() bool { return s.Version() != "" && !s.since16(27) }
+
 // Version is the version that the server told last, "" before the first time.
 func (s *Server) Version() string {
 	if v := s.version.Load(); v != nil {

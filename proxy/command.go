@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"bytes"
+
 	"magent/backend"
 	"magent/proxy/protocol"
 )
@@ -109,6 +111,9 @@ func (r *request) metaArith(s *backend.Server, op protocol.Op, own bool) *protoc
 func (w *worker) rawCommand(c *backend.Conn, r *request) {
 	r.Kind = backend.Meta
 	r.Answers = protocol.AnswersTo(r.op)
+	if r.hush && r.hasInitial && isArith(r.op) && !bytes.Contains(r.key(), []byte{'\n'}) {
+		w.askCreated(c, r)
+	}
 	c.End(r.appendRaw(c.Begin(2*r.keyLen+r.wordsLen+128), c.Server, false))
 	if isStorage(r.op) {
 		r.putValue(c)

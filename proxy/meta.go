@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"strconv"
 
 	"magent/backend"
@@ -54,7 +55,7 @@ func (r *request) appendRaw(dst []byte, s *backend.Server, effect bool) []byte {
 	}
 	for word, rest := protocol.NextKey(r.words()); word != nil; word, rest = protocol.NextKey(rest) {
 		switch flag := word[0]; {
-		case flag == 'q', effect && isOneOf(flag, notForBackup), effect && flag == 'E':
+		case flag == 'q', flag == 'k' && r.encoded, effect && isOneOf(flag, notForBackup), effect && flag == 'E':
 		case flag == 'C' && r.compares && !r.foreign:
 			dst = strconv.AppendUint(append(dst, " C"...), s.ServerToken(r.compare), 10)
 		case flag == 'E' && r.given != 0:
@@ -132,7 +133,7 @@ func (w *worker) foundRaw(r *request, block []byte, header *protocol.ValueHeader
 	w.stats.getHits++
 	w.won(r, line)
 	mirrored := w.mirrorMetaGet(r, line)
-	if r.seen.Has('c') && w.p.pools.backup != nil {
+	if r.encoded && r.seen.Has('k') || r.seen.Has('c') && w.p.pools.backup != nil {
 		w.line = append(w.editMeta(w.line[:0], r, line), lineEnd...)
 		w.replyBytes(r, w.line, block[header.Len:], keep)
 	} else {
@@ -167,21 +168,69 @@ func (w *worker) editMeta(dst []byte, r *request, line []byte) []byte {
 		_, rest = protocol.NextKey(rest) // the length
 	}
 	dst = append(dst, word...)
+	if string(word) == "VA" {
+		word, rest = protocol.NextKey(rest)
+		dst = append(append(dst, ' '), word...)
+	}
+	asked := r.words()
 	for word, rest = protocol.NextKey(rest); word != nil; word, rest = protocol.NextKey(rest) {
-		if word[0] != 'c' {
-			dst = append(append(dst, ' '), word...)
-			continue
+		if r.encoded && r.seen.Has('k') {
+			dst, asked = r.echoKeyBefore(dst, asked, word[0])
 		}
-		token, ok := protocol.ParseNumber(word[1:])
-		switch {
-		case !r.seen.Has('c'):
-		case !ok || token == 0 || w.p.pools.backup == nil:
-			dst = append(append(dst, ' '), word...)
-		default:
-			dst = strconv.AppendUint(append(dst, " c"...), w.p.servers[r.at].ClientToken(token), 10)
-		}
+		dst = w.appendTold(dst, r, word)
+	}
+	if r.encoded && r.seen.Has('k') {
+		dst, _ = r.echoKeyBefore(dst, asked, 0)
 	}
 	return dst
+}
+
+// echoKeyBefore appends the key, if it was asked for ahead of the flag that comes
+// next in an answer. memcached would tell a key that holds a space or a line end
+// as it is, unless it was stored base64-encoded, so it is not asked for it.
+func (r *request) echoKeyBefore(dst, asked []byte, next byte) (_, left []byte) {
+	if isOneOf(next, "bZXW") { // what nobody asks for comes last
+		next = 0
+	}
+	for word, rest := protocol.NextKey(asked); word != nil; word, rest = protocol.NextKey(rest) {
+		switch word[0] {
+		case 'k':
+			dst = append(protocol.AppendMetaKey(append(dst, " k"...), r.key(), true), " b"...)
+		case next:
+			return dst, rest
+		}
+		asked = rest
+	}
+	return dst, asked
+}
+
+// appendTold appends a flag of an answer as the client is told it.
+func (w *worker) appendTold(dst []byte, r *request, word []byte) []byte {
+	if word[0] != 'c' {
+		return append(append(dst, ' '), word...)
+	}
+	token, ok := protocol.ParseNumber(word[1:])
+	switch {
+	case !r.seen.Has('c'):
+		return dst
+	case !ok || token == 0 || w.p.pools.backup == nil:
+		return append(append(dst, ' '), word...)
+	}
+	return strconv.AppendUint(append(dst, " c"...), w.p.servers[r.at].ClientToken(token), 10)
+}
+
+// tellDebug appends the answer to me, with the token in the client's form.
+func (w *worker) tellDebug(dst []byte, r *request, line []byte) []byte {
+	const name = " cas="
+	before, rest, ok := bytes.Cut(line, []byte(name))
+	number, behind, _ := bytes.Cut(rest, []byte(" "))
+	token, valid := protocol.ParseNumber(number)
+	if !ok || !valid || token == 0 || w.p.pools.backup == nil {
+		return append(dst, line...)
+	}
+	dst = append(append(dst, before...), name...)
+	dst = strconv.AppendUint(dst, w.p.servers[r.at].ClientToken(token), 10)
+	return append(append(dst, ' '), behind...)
 }
 
 // hushed tells whether flag q keeps an answer of this kind back (protocol.txt,
@@ -193,8 +242,10 @@ func (r *request) hushed(kind protocol.Answer) bool {
 	switch kind {
 	case protocol.End:
 		return r.op == protocol.OpMetaGet
-	case protocol.Stored, protocol.Deleted, protocol.Number:
+	case protocol.Stored, protocol.Deleted:
 		return true
+	case protocol.Number:
+		return !r.created
 	}
 	return false
 }
@@ -215,8 +266,10 @@ func (w *worker) answerMeta(r *request, line []byte, kind protocol.Answer, numbe
 	}
 	b := w.line[:0]
 	switch {
-	case r.refusal != nil, kind == protocol.Error, kind == protocol.ClientError, kind == protocol.ServerError, kind == protocol.Other:
+	case r.refusal != nil, kind == protocol.Error, kind == protocol.ClientError, kind == protocol.ServerError:
 		b = append(b, line...)
+	case kind == protocol.Other:
+		b = w.tellDebug(b, r, line)
 	case r.raw && len(line) > 0:
 		b = w.editMeta(b, r, line)
 		if kind == protocol.Number && r.seen.Has('v') {

@@ -83,7 +83,7 @@ func effectOf(op protocol.Op, answer protocol.Answer) protocol.Op {
 // effectOf is what the primary did. A meta set that failed has removed the old
 // value whatever its mode was (process_mset_command of memcached).
 func (r *request) effectOf(answer protocol.Answer) protocol.Op {
-	if answer == protocol.ServerError && r.dialect == protocol.Meta && isStorage(r.op) {
+	if answer == protocol.ServerError && r.dialect != protocol.Text && r.meta && isStorage(r.op) {
 		return protocol.OpDelete
 	}
 	return effectOf(r.op, answer)

@@ -11,6 +11,7 @@ import (
 const reservedText = "keys that begin with " + backend.Prefix + " are magent's own; use another key"
 
 var (
+	noDebugLine    = []byte("SERVER_ERROR memcached cannot tell this of a key that holds a line end\r\n")
 	reservedPrefix = []byte(backend.Prefix)
 	reservedLine   = []byte("CLIENT_ERROR " + reservedText + "\r\n")
 )
@@ -73,9 +74,9 @@ func (s *session) parseOne(data []byte, searched int, r *protocol.Request) (n, n
 		}
 	}
 	if s.speaks == binaryProtocol {
-		return s.w.p.parser.ParseBinary(data, r)
+		return s.w.p.parser.Load().ParseBinary(data, r)
 	}
-	return s.w.p.parser.ParseFrom(data, searched, r)
+	return s.w.p.parser.Load().ParseFrom(data, searched, r)
 }
 
 // offset is the place of part in whole.
@@ -249,6 +250,11 @@ func (s *session) metaGet(r *protocol.Request) {
 	w := s.w
 	writes := r.Op == protocol.OpMetaGet && r.Meta.HasAny("TN")
 	if writes && s.reserved(r, r.Key) {
+		return
+	}
+	if r.Op == protocol.OpMetaDebug && bytes.IndexByte(r.Key, '\n') >= 0 {
+		// memcached would answer more than one line.
+		s.answerNow(&protocol.Request{Op: protocol.OpInvalid, Reply: noDebugLine})
 		return
 	}
 	q := s.order(r, r.Key)

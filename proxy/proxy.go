@@ -46,7 +46,7 @@ type Proxy struct {
 	started  time.Time
 	resetAt  atomic.Int64
 
-	parser protocol.Parser
+	parser atomic.Pointer[protocol.Parser]
 
 	idle            atomic.Int64 // nanoseconds
 	memoryPerWorker atomic.Int64 // bytes
@@ -85,8 +85,6 @@ func New(o Options, log zerolog.Logger) (*Proxy, error) {
 		},
 	}
 	p.options.Store(&o)
-	p.parser = *protocol.NewParser(o.MaxItemSize)
-	p.parser.TextOnly = true
 	p.apply(o)
 	if err := p.buildPools(); err != nil {
 		return nil, err
@@ -96,6 +94,7 @@ func New(o Options, log zerolog.Logger) (*Proxy, error) {
 		twinOf := func(key []byte) int32 { return p.pools.twinFor(key, int32(i)) }
 		p.journals = append(p.journals, newJournal(o.JournalKeys, o.JournalMemory, p.pools.twins(int32(i)), twinOf))
 	}
+	p.setParser()
 	p.recovery = newRecovery(p)
 	p.tokenIDs = rand.Uint64()
 	for i := range o.Threads {
@@ -268,6 +267,9 @@ func (p *Proxy) probeFailed(s *backend.Server, err error) {
 
 // serverChanged logs a change of state and has every loop look at it.
 func (p *Proxy) serverChanged(s *backend.Server, c backend.Change) {
+	if c.To.Serves() {
+		p.setParser() // its version may be another
+	}
 	event := p.log.Warn()
 	if c.To.Serves() {
 		event = p.log.Info()
@@ -280,6 +282,17 @@ func (p *Proxy) serverChanged(s *backend.Server, c backend.Change) {
 		c := w.conns[s.Index]
 		w.loop.Post(engine.TaskFunc(func() { c.Sync() }))
 	}
+}
+
+// setParser has requests parsed as the servers would: what meta flags there are
+// depends on their version.
+func (p *Proxy) setParser() {
+	parser := protocol.NewParser(p.options.Load().MaxItemSize)
+	parser.TextOnly = true
+	for _, s := range p.servers {
+		parser.OldMeta = parser.OldMeta || s.HasOldMeta()
+	}
+	p.parser.Store(parser)
 }
 
 // serverVersion is what version answers: a primary's own version.

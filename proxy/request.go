@@ -74,6 +74,7 @@ type request struct {
 	compares   bool // the item has to have the token compare
 	foreign    bool // has meta flags that only the server can judge
 	hasInitial bool // incr and decr: of a missing key
+	created    bool // a key that was not there before
 	retoken    bool // a retoken is under way behind it, which ends it
 	same       bool // what the backup answered before that
 	tries      uint8

@@ -131,8 +131,8 @@ func (w *worker) dropped(r *request, kind protocol.Answer) bool {
 	default:
 		return false
 	}
-	if kind != protocol.ServerError || r.dialect == protocol.Meta {
-		return false
+	if kind != protocol.ServerError || r.dialect == protocol.Meta || r.classic || r.encoded || r.compares && r.op != protocol.OpCas {
+		return false // no classic command can follow
 	}
 	at, other := r.primary, r.backup
 	if r.onTwin {
@@ -142,7 +142,7 @@ func (w *worker) dropped(r *request, kind protocol.Answer) bool {
 	if !ok || from == nowhere {
 		return false
 	}
-	r.classic, r.meta, r.tokened = true, false, false
+	r.classic, r.meta, r.tokened, r.tell = true, false, false, false
 	w.startCopy(r.key(), r.hash, from, at, false, r, nil)
 	return true
 }

@@ -100,10 +100,14 @@ func AppendMetaGet(dst, key []byte) []byte {
 	return append(AppendMetaStart(dst, "mg ", key), " v f t c\r\n"...)
 }
 
-// AppendMetaCopy is AppendMetaGet for a copy: it also asks for the key, whose
-// form tells whether it was stored base64-encoded.
+// AppendMetaCopy is AppendMetaGet for a copy, which is no use of the item: it
+// also asks for the key, whose form tells whether it was stored base64-encoded. One that is not fit for a line
+// always is, and memcached may answer it as it is nevertheless.
 func AppendMetaCopy(dst, key []byte) []byte {
-	return append(AppendMetaStart(dst, "mg ", key), " v f t c k\r\n"...)
+	if !IsTextKey(key) {
+		return append(AppendMetaStart(dst, "mg ", key), " v f t c u\r\n"...)
+	}
+	return append(append(append(dst, "mg "...), key...), " v f t c k u\r\n"...)
 }
 
 // AppendMetaTouch writes a get that sets the expiry, and asks for the value when

@@ -55,6 +55,8 @@ var (
 	metaBadDelta   = metaError("CLIENT_ERROR invalid numeric delta value\r\n")
 	metaTooMany    = metaError("CLIENT_ERROR options flags are too long\r\n")
 
+	metaTooManyOld = metaError("CLIENT_ERROR options flags too long\r\n")
+
 	replyMetaFlag    = []byte("CLIENT_ERROR invalid or duplicate flag\r\n")
 	replyMetaOpaque  = []byte("CLIENT_ERROR opaque token too long\r\n")
 	replySetMode     = []byte("CLIENT_ERROR invalid mode for ms M token\r\n")
@@ -99,9 +101,9 @@ func (p *Parser) parseMeta(in []byte, n int, verb, rest []byte, r *Request) (use
 	case 's':
 		return p.parseMetaSet(in, n, key, words, r)
 	case 'd':
-		parseMetaDelete(key, words, r)
+		p.parseMetaDelete(key, words, r)
 	case 'a':
-		parseMetaArith(key, words, r)
+		p.parseMetaArith(key, words, r)
 	case 'e':
 		parseMetaDebug(key, words, r)
 	}
@@ -110,7 +112,7 @@ func (p *Parser) parseMeta(in []byte, n int, verb, rest []byte, r *Request) (use
 
 func (p *Parser) parseMetaGet(key, words []byte, r *Request) {
 	*r = Request{Op: OpMetaGet, Dialect: Meta, Key: key}
-	if wrong := r.takeWords(words, 2); wrong != nil {
+	if wrong := r.takeWords(words, 2, p.OldMeta); wrong != nil {
 		invalid(r, wrong)
 		return
 	}
@@ -126,9 +128,9 @@ func (p *Parser) parseMetaSet(in []byte, header int, key, words []byte, r *Reque
 		return header, 0
 	}
 	*r = Request{Op: OpSet, Dialect: Meta, Key: key}
-	wrong := r.takeWords(words, 3)
+	wrong := r.takeWords(words, 3, p.OldMeta)
 	if string(wrong) == string(metaTooMany) {
-		invalid(r, wrong) // memcached reads the value as requests
+		invalid(r, p.tooMany()) // memcached reads the value as requests
 		return header, 0
 	}
 	reply := []byte(wrong)
@@ -187,10 +189,10 @@ func (r *Request) setMode() []byte {
 	return nil
 }
 
-func parseMetaDelete(key, words []byte, r *Request) {
+func (p *Parser) parseMetaDelete(key, words []byte, r *Request) {
 	*r = Request{Op: OpDelete, Dialect: Meta, Key: key}
-	if wrong := r.takeWords(words, 2); wrong != nil {
-		refuseFlags(r, wrong)
+	if wrong := r.takeWords(words, 2, p.OldMeta); wrong != nil {
+		p.refuseFlags(r, wrong)
 		return
 	}
 	if r.Meta.HasAny("Ix") {
@@ -199,10 +201,10 @@ func parseMetaDelete(key, words []byte, r *Request) {
 	r.finishMeta()
 }
 
-func parseMetaArith(key, words []byte, r *Request) {
+func (p *Parser) parseMetaArith(key, words []byte, r *Request) {
 	*r = Request{Op: OpIncr, Dialect: Meta, Key: key, Delta: 1}
-	if wrong := r.takeWords(words, 2); wrong != nil {
-		refuseFlags(r, wrong)
+	if wrong := r.takeWords(words, 2, p.OldMeta); wrong != nil {
+		p.refuseFlags(r, wrong)
 		return
 	}
 	switch r.Mode {
@@ -219,11 +221,20 @@ func parseMetaArith(key, words []byte, r *Request) {
 
 // refuseFlags answers wrong flags of md and ma, for which memcached has one
 // answer only.
-func refuseFlags(r *Request, wrong metaError) {
-	if string(wrong) != string(metaTooMany) {
-		wrong = replyMetaFlag
+func (p *Parser) refuseFlags(r *Request, wrong metaError) {
+	if string(wrong) == string(metaTooMany) {
+		invalid(r, p.tooMany())
+		return
 	}
-	invalid(r, wrong)
+	invalid(r, replyMetaFlag)
+}
+
+// tooMany is what all commands but mg answer to too many flags.
+func (p *Parser) tooMany() []byte {
+	if p.OldMeta {
+		return metaTooManyOld
+	}
+	return metaTooMany
 }
 
 // parseMetaDebug reads "me <key> [b]".
@@ -239,28 +250,33 @@ func parseMetaDebug(key, words []byte, r *Request) {
 
 // takeWords reads the flags behind the first words of a request. The order of
 // the checks is that of _meta_flag_preparse of memcached.
-func (r *Request) takeWords(words []byte, before int) (wrong metaError) {
+func (r *Request) takeWords(words []byte, before int, old bool) (wrong metaError) {
 	words = trimSpaces(words)
 	r.Words = words
-	failed, reply := false, metaBadFormat
 	count := before
 	for word, rest := NextKey(words); word != nil; word, rest = NextKey(rest) {
 		if count++; count > maxMetaWords {
 			return metaTooMany
 		}
+	}
+	failed, reply := false, metaBadFormat
+	for word, rest := NextKey(words); word != nil; word, rest = NextKey(rest) {
 		flag := word[0]
 		if flag >= 127 {
 			return metaDuplicate
 		}
 		bit := metaFlag(flag)
-		if bit == 0 {
-			r.Foreign = true
-			continue
-		}
 		if r.Meta&bit != 0 {
 			return metaDuplicate
 		}
 		r.Meta |= bit
+		if old && (bit == 0 || oldMetaFlags&bit == 0) {
+			return metaInvalid
+		}
+		if bit == 0 {
+			r.Foreign = true
+			continue
+		}
 		if why, ok := r.takeFlag(flag, word[1:]); !ok {
 			failed = true
 			if why != nil {
@@ -324,6 +340,16 @@ func (r *Request) takeFlag(flag byte, token []byte) (why metaError, ok bool) {
 		r.Foreign = true // a later memcached may know it
 	}
 	return nil, true
+}
+
+// oldMetaFlags are those that memcached 1.6.14 knows.
+var oldMetaFlags = metaFlagsOf("bNTRlOPLkstcfvhuqFCMJDI")
+
+func metaFlagsOf(flags string) (f MetaFlags) {
+	for i := range len(flags) {
+		f |= metaFlag(flags[i])
+	}
+	return f
 }
 
 func seconds(token []byte) (int64, bool) {

@@ -26,6 +26,9 @@ type Parser struct {
 	// first byte did. Then a line that starts with 0x80 is an unknown command
 	// as any other, as in memcached, and not the start of a binary request.
 	TextOnly bool
+	// OldMeta says that the servers are older than memcached 1.6.27: what meta
+	// flags they do not know is refused here, in their words.
+	OldMeta bool
 }
 
 // NewParser returns a parser that takes values up to maxItemSize bytes and
