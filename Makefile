@@ -54,7 +54,7 @@ test-modern: go memcached-1.6.38 ## run every test over the newer memcached only
 memcached-1.6.38: ## unpack memcached of Debian 13 in .tools
 	@.ci/memcached-trixie .tools/memcached-1.6.38
 
-checker: go ## clients and faults against a model of one cache, for MAGENT_CHECK (30m)
+checker: go ## clients and faults against a model of one cache, for MAGENT_CHECK (30m), in MAGENT_DIALECTS (text,meta,binary)
 	@.ci/packages $(TEST_NEEDS)
 	MAGENT_CHECK=$${MAGENT_CHECK:-30m} CGO_ENABLED=1 go test -count 1 -timeout 0 -v -run TestNoPromiseIsBroken ./integration/checker
 

@@ -77,9 +77,17 @@ func normal(value string) string {
 	return number
 }
 
+// accepts reports whether the version is the one that the command is for.
+func (s item) accepts(o *Op) bool {
+	return s.has(o.Token) && (o.Blind || sameValue(s.value, o.Seen))
+}
+
 // effect is what the command does to the item, and what memcached's line of
 // answer to it is: protocol.txt, and what memcached 1.6 does.
 func effect(s item, o *Op) (next item, answer string) {
+	if o.conditional() && s.present && !s.accepts(o) {
+		return s, "EXISTS"
+	}
 	switch o.Kind {
 	case Get, Gets, Peek:
 		if !s.present {
@@ -119,14 +127,10 @@ func effect(s item, o *Op) (next item, answer string) {
 		}
 		return s.withValue(o.Value + s.value), "STORED"
 	case Cas:
-		switch {
-		case !s.present:
+		if !s.present {
 			return s, "NOT_FOUND"
-		case s.has(o.Token) && sameValue(s.value, o.Seen):
-			return stored(o), "STORED"
-		default:
-			return s, "EXISTS"
 		}
+		return stored(o), "STORED"
 	case Incr, Decr:
 		return count(s, o)
 	case Delete:
@@ -146,7 +150,10 @@ const NotANumber = "CLIENT_ERROR cannot increment or decrement non-numeric value
 
 // count is the effect of incr and decr.
 func count(s item, o *Op) (next item, answer string) {
-	if !s.present {
+	switch {
+	case !s.present && o.Initial != "":
+		return item{present: true, value: o.Initial}.withExpiry(o.Expiry), o.Initial
+	case !s.present:
 		return s, "NOT_FOUND"
 	}
 	n, err := strconv.ParseUint(strings.TrimRight(s.value, " "), 10, 64)
@@ -173,26 +180,25 @@ func step(s item, o *Op) (ok bool, next item) {
 	if o.Unknown || o.NoReply {
 		return true, next
 	}
-	if o.Kind == Cas && o.Answer == "EXISTS" && !o.steady {
+	switch {
+	case o.conditional() && o.Answer == "EXISTS" && !o.steady:
 		// Tokens need not survive a failover or a new life of a server.
 		return s.present, s
-	}
-	if answer != o.Answer {
+	case o.Initial != "" && o.Answer == "NOT_STORED":
+		// memcached looks for the key and then adds it: another client may
+		// have added it in between (proto_bin.c, complete_incr_bin).
+		return true, s
+	case o.Answer == Counted:
+		_, err := strconv.ParseUint(answer, 10, 64)
+		return err == nil, next
+	case answer != o.Answer:
 		return false, s
-	}
-	if answer != Hit {
-		return true, next
-	}
-	if !sameValue(s.value, o.GotValue) || s.flags != o.GotFlags {
+	case answer == Hit && (!sameValue(s.value, o.GotValue) || s.flags != o.GotFlags):
 		return false, s
-	}
-	switch o.Kind {
-	case Gets:
+	case answer == Hit && (o.Kind == Peek || o.Timed) && s.expiry != o.GotExpiry:
+		return false, s
+	case o.GotToken != 0 && next.present:
 		next = next.withToken(o.GotToken)
-	case Peek:
-		if s.expiry != o.GotExpiry {
-			return false, s
-		}
 	}
 	return true, next
 }
