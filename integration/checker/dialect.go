@@ -68,7 +68,7 @@ func (c *client) nonsense(format string, args ...any) error {
 // of incr and decr is the result.
 func succeeded(kind Kind) string {
 	switch kind {
-	case Delete:
+	case Delete, Invalidate:
 		return "DELETED"
 	case Touch:
 		return "TOUCHED"

@@ -19,6 +19,10 @@ import (
 func historiesOfOtherDialects() []byHand {
 	fault := []Fault{{Span: Span{From: 3 * time.Second, To: 4 * time.Second}}}
 	timed := func(n int) func(*Op) { return func(o *Op) { o.Timed, o.GotExpiry = true, n } }
+	stale := func(o *Op) { o.Marked, o.Stale, o.Lost = true, true, true }
+	won := func(o *Op) { o.Marked, o.Stale, o.Won = true, true, true }
+	fresh := func(o *Op) { o.Marked = true }
+	invalidated := Op{Kind: Invalidate, Answer: "DELETED"}
 	blind := func(o *Op) { o.Blind = true }
 	return []byHand{
 		{name: "a delete of the version that is there", want: porcupine.Ok, ops: []*Op{
@@ -101,6 +105,35 @@ func historiesOfOtherDialects() []byHand {
 		{name: "a quiet incr does not count", want: porcupine.Illegal, ops: []*Op{at(0, 1, set("1")), at(2, 3, incr("5", Counted)), at(4, 5, get("1"))}},
 		{name: "a quiet incr says nothing of a miss", want: porcupine.Illegal, ops: []*Op{at(2, 3, incr("5", Counted))}},
 		{name: "a quiet incr says nothing of a text", want: porcupine.Illegal, ops: []*Op{at(0, 1, set("a")), at(2, 3, incr("5", Counted))}},
+		{name: "an invalidated item is stale, and one client wins", want: porcupine.Ok, ops: []*Op{
+			at(0, 1, set("a")), at(2, 3, with(get("a"), fresh)), at(4, 5, invalidated), at(6, 7, get("a")),
+			at(8, 9, with(get("a"), won)), at(10, 11, with(get("a"), stale)), at(12, 13, set("b")), at(14, 15, with(get("b"), fresh)),
+		}},
+		{name: "an invalidated item is said to be fresh", want: porcupine.Illegal, ops: []*Op{
+			at(0, 1, set("a")), at(2, 3, invalidated), at(4, 5, with(get("a"), fresh)),
+		}},
+		{name: "an invalidated item is said to be fresh after a fault", want: porcupine.Ok, faults: fault, ops: []*Op{
+			at(0, 1, set("a")), at(2, 3, invalidated), at(4, 5, with(get("a"), fresh)),
+		}},
+		{name: "a fresh item is said to be stale, even after a fault", want: porcupine.Illegal, faults: fault, ops: []*Op{
+			at(0, 1, set("a")), at(2, 3, invalidated), at(4, 5, set("b")), at(6, 7, with(get("b"), stale)),
+		}},
+		{name: "two clients win", want: porcupine.Illegal, ops: []*Op{
+			at(0, 1, set("a")), at(2, 3, invalidated), at(4, 5, with(get("a"), won)), at(6, 7, with(get("a"), won)),
+		}},
+		{name: "two clients win, one after a fault", want: porcupine.Ok, faults: fault, ops: []*Op{
+			at(0, 1, set("a")), at(1.1, 1.2, invalidated), at(1.3, 1.4, with(get("a"), won)), at(6, 7, with(get("a"), won)),
+		}},
+		{name: "two clients win, one after each of two invalidations", want: porcupine.Ok, ops: []*Op{
+			at(0, 1, set("a")), at(2, 3, invalidated), at(4, 5, with(get("a"), won)), at(5, 5.1, invalidated), at(6, 7, with(get("a"), won)),
+		}},
+		{name: "an invalidated item keeps its token", want: porcupine.Illegal, ops: []*Op{
+			at(0, 1, set("a")), at(2, 3, gets("a", 5)), at(4, 5, invalidated), at(6, 7, cas("b", 5, "a", "STORED")),
+		}},
+		{name: "an invalidated item is gone", want: porcupine.Illegal, ops: []*Op{
+			at(0, 1, set("a")), at(2, 3, invalidated), at(4, 5, miss()),
+		}},
+		{name: "an item is invalidated that is not there", want: porcupine.Illegal, ops: []*Op{at(2, 3, invalidated)}},
 		{name: "a read that tells another expiry", want: porcupine.Illegal, ops: []*Op{
 			at(0, 1, with(set("a"), func(o *Op) { o.Expiry = 2 })), at(2, 3, with(get("a"), timed(3))),
 		}},

@@ -36,6 +36,9 @@
 //   - A cas, and whatever else has a token, succeeds only with one that was got
 //     for the version that is there, by a read or with the answer to a write.
 //     EXISTS is right whenever there is an item and there was a fault since.
+//   - An item that is not stale is never said to be. That a stale one is said to
+//     be, and that one client only is told to write it anew, is certain while
+//     nothing has failed.
 //   - An incr with an initial value makes the key if it is missing.
 //
 // Each client chooses by the seed what it speaks on a connection: one dialect,

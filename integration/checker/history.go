@@ -75,6 +75,10 @@ func (h *History) ofKey(key string, strict bool) []*Op {
 			copied := *o
 			copied.steady = true
 			o = &copied
+		case o.Marked && !h.disturbed(Span{To: o.Return}, strict):
+			copied := *o
+			copied.steady = true
+			o = &copied
 		}
 		ops = append(ops, o)
 	}

@@ -125,6 +125,9 @@ func (c *client) appendMeta(dst []byte, o *Op, opaque string, quiet bool) []byte
 		maybe(3, "c")
 	case Delete:
 		head = "md " + key
+	case Invalidate:
+		head = "md " + key
+		flags = append(flags, "I", fmt.Sprintf("T%d", c.exptime(o.Expiry)))
 	case Incr, Decr:
 		head = "ma " + key
 		flags = append(flags, "v", "D"+o.Value)
@@ -274,6 +277,9 @@ func (c *client) understand(o *Op, opaque string, a *metaAnswer) error {
 		o.Answer = succeeded(o.Kind)
 	default:
 		return c.nonsense("%s was answered %q", o, a.line)
+	}
+	if o.reads() && code == "VA" || o.Kind == Touch && code == "HD" {
+		o.Marked, o.Stale, o.Won, o.Lost = true, a.hasBare("X"), a.hasBare("W"), a.hasBare("Z")
 	}
 	if token, found := a.number('c'); found && good {
 		o.GotToken = uint64(token)

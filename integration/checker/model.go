@@ -17,13 +17,22 @@ type item struct {
 	flags   uint32
 	expiry  int
 	tokens  string // cas tokens that were got for this version, as " 1 2 "
+	stale   bool
+	won     bool // and a client was told to write it anew
 }
 
 func (s item) String() string {
 	if !s.present {
 		return "absent"
 	}
-	return fmt.Sprintf("%q flags %d%s tokens [%s]", s.value, s.flags, expiryText(s.expiry), strings.TrimSpace(s.tokens))
+	text := fmt.Sprintf("%q flags %d%s tokens [%s]", s.value, s.flags, expiryText(s.expiry), strings.TrimSpace(s.tokens))
+	switch {
+	case s.won:
+		text += " stale, won"
+	case s.stale:
+		text += " stale"
+	}
+	return text
 }
 
 // has reports whether the token was got for this version.
@@ -44,8 +53,28 @@ func (s item) withToken(token uint64) item {
 
 // withValue is the next version, with another value.
 func (s item) withValue(value string) item {
-	s.value, s.tokens = value, ""
+	s.value, s.tokens, s.stale, s.won = value, "", false, false
 	return s
+}
+
+// invalidated is the next version, with the same value, which is stale.
+func (s item) invalidated() item {
+	s.tokens, s.stale, s.won = "", true, false
+	return s
+}
+
+// marksFit reports whether what an answer said of staleness may be true. An
+// item that is not stale is never said to be. Only while nothing has failed it
+// is certain that a stale one is said to be, and that one client only wins.
+func (s item) marksFit(o *Op) bool {
+	switch {
+	case o.Stale && !s.stale, (o.Won || o.Lost) && !o.Stale, o.Won && o.Lost:
+		return false
+	case !o.steady:
+		return true
+	default:
+		return o.Stale == s.stale && (!s.stale || o.Won != o.Lost) && !(o.Won && s.won)
+	}
 }
 
 // withExpiry is the same version with another expiry.
@@ -138,6 +167,11 @@ func effect(s item, o *Op) (next item, answer string) {
 			return s, "NOT_FOUND"
 		}
 		return item{}, "DELETED"
+	case Invalidate:
+		if !s.present {
+			return s, "NOT_FOUND"
+		}
+		return s.invalidated().withExpiry(o.Expiry), "DELETED"
 	case Flush:
 		return item{}, "OK"
 	default:
@@ -197,9 +231,16 @@ func step(s item, o *Op) (ok bool, next item) {
 		return false, s
 	case answer == Hit && (o.Kind == Peek || o.Timed) && s.expiry != o.GotExpiry:
 		return false, s
-	case o.GotToken != 0 && next.present:
+	case s.present && o.Marked && !s.marksFit(o):
+		return false, s
+	}
+	if !next.present {
+		return true, next
+	}
+	if o.GotToken != 0 {
 		next = next.withToken(o.GotToken)
 	}
+	next.won = next.won || o.Won
 	return true, next
 }
 

@@ -13,22 +13,23 @@ type Kind string
 // The commands. Peek is what a server answers directly, with the time to live;
 // Loss is not a command but the possible loss of both copies.
 const (
-	Get     Kind = "get"
-	Gets    Kind = "gets"
-	Gat     Kind = "gat"
-	Peek    Kind = "peek"
-	Set     Kind = "set"
-	Add     Kind = "add"
-	Replace Kind = "replace"
-	Append  Kind = "append"
-	Prepend Kind = "prepend"
-	Cas     Kind = "cas"
-	Incr    Kind = "incr"
-	Decr    Kind = "decr"
-	Delete  Kind = "delete"
-	Touch   Kind = "touch"
-	Flush   Kind = "flush_all"
-	Loss    Kind = "loss"
+	Get        Kind = "get"
+	Gets       Kind = "gets"
+	Gat        Kind = "gat"
+	Peek       Kind = "peek"
+	Set        Kind = "set"
+	Add        Kind = "add"
+	Replace    Kind = "replace"
+	Append     Kind = "append"
+	Prepend    Kind = "prepend"
+	Cas        Kind = "cas"
+	Incr       Kind = "incr"
+	Decr       Kind = "decr"
+	Delete     Kind = "delete"
+	Touch      Kind = "touch"
+	Invalidate Kind = "invalidate" // md with I: the item is stale from now on
+	Flush      Kind = "flush_all"
+	Loss       Kind = "loss"
 )
 
 // Answers that are not a line of the protocol. Those of all dialects are told
@@ -84,7 +85,12 @@ type Op struct {
 	GotExpiry    int  // of a Peek, and if Timed
 	Timed        bool // the answer told the time to live
 
-	steady bool // no fault between the token was asked for and its use was answered
+	Marked bool // the answer told whether the item is stale, and then
+	Stale  bool // that it is,
+	Won    bool // and that this client is to write it anew,
+	Lost   bool // or that another one is
+
+	steady bool // no fault between the token was asked for and its use was answered, or before the mark
 }
 
 // writes reports whether the command may change something.
@@ -104,6 +110,7 @@ func (o *Op) conditional() bool { return o.Kind == Cas || o.Token != 0 }
 func (o *Op) fail(why string) {
 	o.Answer, o.Unknown, o.Return = why, true, forever
 	o.GotValue, o.GotFlags, o.GotToken, o.Timed = "", 0, 0, false
+	o.Marked, o.Stale, o.Won, o.Lost = false, false, false, false
 }
 
 // String describes the operation without its times.
@@ -119,7 +126,7 @@ func (o *Op) String() string {
 		if o.Initial != "" {
 			s += " or from " + o.Initial + expiryText(o.Expiry)
 		}
-	case Touch, Gat:
+	case Touch, Gat, Invalidate:
 		s += expiryText(o.Expiry)
 	}
 	switch {
@@ -137,6 +144,15 @@ func (o *Op) String() string {
 		if o.Kind == Peek || o.Timed {
 			s += expiryText(o.GotExpiry)
 		}
+	}
+	if o.Stale {
+		s += " stale"
+	}
+	switch {
+	case o.Won:
+		s += " won"
+	case o.Lost:
+		s += " lost"
 	}
 	if o.GotToken != 0 {
 		s += fmt.Sprintf(" token %d", o.GotToken)
