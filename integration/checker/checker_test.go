@@ -42,7 +42,7 @@ const mostFailures = 5
 //	                  classic text where meta commands are chosen
 //	MAGENT_ARTIFACTS  a directory for histories that are wrong
 //
-// promise: C1, C2, C3, C4, C5, C6, C7, C8, C9, C11
+// promise: C1, C2, C3, C4, C5, C6, C7, C8, C9, C11, W2, W3
 func TestNoPromiseIsBroken(t *testing.T) {
 	length := shortRun
 	seed, err := seedFromEnv()
