@@ -27,7 +27,7 @@ MODERN       := $(CURDIR)/.tools/memcached-1.6.38/memcached
 SERVER_TESTS := ./backend ./proxy/protocol ./integration
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-modern checker memcached-1.6.38 check lint fuzz bench bench-recovery bench-failover install install-systemd uninstall clean go
+.PHONY: help build run test test-modern checker memcached-1.6.38 check lint fuzz bench bench-recovery bench-protocols bench-failover install install-systemd uninstall clean go
 
 help: ## show this list
 	@echo 'magent, a write-mirroring cache proxy for memcached'
@@ -54,7 +54,7 @@ test-modern: go memcached-1.6.38 ## run every test over the newer memcached only
 memcached-1.6.38: ## unpack memcached of Debian 13 in .tools
 	@.ci/memcached-trixie .tools/memcached-1.6.38
 
-checker: go ## clients and faults against a model of one cache, for MAGENT_CHECK (30m)
+checker: go ## clients and faults against a model of one cache, for MAGENT_CHECK (30m), in MAGENT_DIALECTS (text,meta,binary)
 	@.ci/packages $(TEST_NEEDS)
 	MAGENT_CHECK=$${MAGENT_CHECK:-30m} CGO_ENABLED=1 go test -count 1 -timeout 0 -v -run TestNoPromiseIsBroken ./integration/checker
 
@@ -75,6 +75,10 @@ bench: build ## compare with nutcracker and plain memcached; writes docs/bench/c
 bench-recovery: build ## measure how a server that lost 1,000,000 keys is filled; writes docs/bench/recovery.md
 	@.ci/packages memcached=memcached taskset=util-linux
 	go run ./integration/bench --magent ./magent --targets magent --only p1,lone --recovery 1000000 --out docs/bench/recovery.md
+
+bench-protocols: build ## compare text, meta and binary, through magent and on memcached; writes docs/bench/protocols.md
+	@.ci/packages memcached=memcached taskset=util-linux
+	go run ./integration/bench --magent ./magent --targets magent,direct --protocols --rounds 5 --seconds 2 --warmup 0.5 --out docs/bench/protocols.md
 
 bench-failover: go ## measure how long clients are without their key under keepalived; writes docs/bench/failover.md
 	@.ci/packages $(TEST_NEEDS)

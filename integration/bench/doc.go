@@ -21,6 +21,7 @@
 //	screen.go     the progress line
 //	report.go     the tables, as text and as markdown
 //	machine.go    the machine and the versions, for the report
+//	protocols.go  classic text, meta commands and the binary protocol compared
 //	memory.go     memory of a proxy per idle client
 //	recovery.go   how a server that comes back empty is filled, and what
 //	              clients notice of it; recovery_report.go shows that

@@ -34,6 +34,7 @@ type options struct {
 	out       string
 	idle      int
 	recovery  int
+	protocols bool
 }
 
 // list is a flag that may be given more than once.
@@ -87,6 +88,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	f.StringVar(&o.out, "out", "", "also write the report to this markdown `file`")
 	f.IntVar(&o.idle, "idle", 0, "measure the memory of so many idle `clients` instead of speed")
 	f.IntVar(&o.recovery, "recovery", 0, "instead of speed, measure how a primary that comes back empty is filled with so many `keys`")
+	f.BoolVar(&o.protocols, "protocols", false, "instead of the usual loads, compare classic text, meta commands and binary")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			f.SetOutput(stdout)
@@ -101,6 +103,8 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	case o.rounds < 1 || o.seconds <= 0 || o.warmup < 0:
 		return o, fmt.Errorf("--rounds %d --seconds %g --warmup %g: rounds and seconds must be more than 0, warmup not less",
 			o.rounds, o.seconds, o.warmup)
+	case o.protocols && (o.only != "" || o.full || o.idle > 0 || o.recovery > 0):
+		return o, errors.New("--protocols has loads of its own: leave out --only, --full, --idle and --recovery")
 	}
 	return o, coresExist(o.proxyCore, o.loadCore)
 }
@@ -165,6 +169,8 @@ func run(args []string, stdout io.Writer) (err error) {
 		err = b.fillMemory(ctx, r, o.idle)
 	case o.recovery > 0:
 		err = b.fillRecovery(ctx, r, o.recovery)
+	case o.protocols:
+		b.fillProtocols(ctx, r)
 	default:
 		b.fillSpeed(ctx, r)
 	}
@@ -172,7 +178,7 @@ func run(args []string, stdout io.Writer) (err error) {
 		return err
 	}
 	b.screen.update("")
-	if ctx.Err() != nil && len(r.sections) == 0 {
+	if ctx.Err() != nil && len(r.sections)+len(r.protocols) == 0 {
 		return errInterrupted
 	}
 	if _, err := io.WriteString(stdout, r.text()); err != nil {
@@ -194,8 +200,7 @@ func run(args []string, stdout io.Writer) (err error) {
 
 func (b *bench) fillSpeed(ctx context.Context, r *report) {
 	samples := b.run(ctx)
-	r.load = fmt.Sprintf("%d rounds of %g s after %g s of warm-up. Each measurement has freshly started servers and a freshly started proxy.",
-		b.rounds, b.seconds, b.warmup)
+	r.load = b.roundsText()
 	r.sections = summarize(samples, b.workloads, b.targets)
 	r.noise = disturbance(samples)
 	for _, t := range b.targets {
@@ -203,6 +208,11 @@ func (b *bench) fillSpeed(ctx context.Context, r *report) {
 			r.judged = append(r.judged, t.name)
 		}
 	}
+}
+
+func (b *bench) roundsText() string {
+	return fmt.Sprintf("%d rounds of %g s after %g s of warm-up. Each measurement has freshly started servers and a freshly started proxy.",
+		b.rounds, b.seconds, b.warmup)
 }
 
 func (b *bench) fillMemory(ctx context.Context, r *report, wanted int) error {

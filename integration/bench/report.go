@@ -21,6 +21,7 @@ type report struct {
 	memory   []memoryRow
 	idle     int // clients of the memory measurement
 
+	protocols  []protocolTable
 	recoveries []recovery
 	window     float64 // seconds of one of their windows
 }
@@ -83,6 +84,9 @@ func (r *report) sound() bool {
 			return false
 		}
 	}
+	if slices.ContainsFunc(r.protocols, func(p protocolTable) bool { return !p.sound() }) {
+		return false
+	}
 	return !slices.ContainsFunc(r.recoveries, func(one recovery) bool { return !one.sound() })
 }
 
@@ -141,6 +145,13 @@ func (r *report) parts() []part {
 	for _, s := range r.sections {
 		t := s.table()
 		all = append(all, part{title: s.workload.title, text: []string{s.workload.describe() + "."}, table: &t, after: s.notes()})
+	}
+	if len(r.protocols) > 0 {
+		all[0].text = append(all[0].text, "Figures are medians over the rounds; ratios are medians of the ratios within a round. "+
+			"µs/op is processor time for one operation. magent mirrors every set to a second server; memcached itself is one server.")
+	}
+	for i := range r.protocols {
+		all = append(all, r.protocols[i].part())
 	}
 	if len(r.memory) > 0 {
 		t := r.memoryTable()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -17,6 +18,7 @@ type workload struct {
 	ratio    string // gets:sets
 	multiget int    // keys in a get
 	full     bool   // only with --full
+	protocol string // "" for classic text
 }
 
 const (
@@ -28,15 +30,15 @@ const (
 func workloads() []workload {
 	const mixed, getOnly, setOnly = "10:1", "1:0", "0:1"
 	return []workload{
-		{idP1, "No pipelining", 50, 1, 100, mixed, 1, false},
-		{idP16, "Pipeline of 16", 50, 16, 100, mixed, 1, false},
-		{idLone, "One lone client", 1, 1, 100, mixed, 1, false},
-		{"500", "500 clients", 500, 1, 100, mixed, 1, true},
-		{"4k", "4 KB values", 50, 1, 4096, mixed, 1, true},
-		{"get16", "Gets only, pipeline of 16", 50, 16, 100, getOnly, 1, true},
-		{"set1", "Sets only", 50, 1, 100, setOnly, 1, true},
-		{"set16", "Sets only, pipeline of 16", 50, 16, 100, setOnly, 1, true},
-		{"multiget", "Gets of 50 keys", 50, 1, 100, getOnly, 50, true},
+		{idP1, "No pipelining", 50, 1, 100, mixed, 1, false, ""},
+		{idP16, "Pipeline of 16", 50, 16, 100, mixed, 1, false, ""},
+		{idLone, "One lone client", 1, 1, 100, mixed, 1, false, ""},
+		{"500", "500 clients", 500, 1, 100, mixed, 1, true, ""},
+		{"4k", "4 KB values", 50, 1, 4096, mixed, 1, true, ""},
+		{"get16", "Gets only, pipeline of 16", 50, 16, 100, getOnly, 1, true, ""},
+		{"set1", "Sets only", 50, 1, 100, setOnly, 1, true, ""},
+		{"set16", "Sets only, pipeline of 16", 50, 16, 100, setOnly, 1, true, ""},
+		{"multiget", "Gets of 50 keys", 50, 1, 100, getOnly, 50, true, ""},
 	}
 }
 
@@ -64,6 +66,7 @@ func chooseWorkloads(only string, full bool) ([]workload, error) {
 // args are loadgen's options for this load.
 func (w workload) args() []string {
 	return []string{
+		"--protocol", cmp.Or(w.protocol, protocolNames()[0]),
 		"--clients", strconv.Itoa(w.clients), "--pipeline", strconv.Itoa(w.pipeline),
 		"--value-size", strconv.Itoa(w.size), "--ratio", w.ratio, "--multiget", strconv.Itoa(w.multiget),
 	}

@@ -20,11 +20,16 @@ const clientTimeout = 10 * time.Second
 // commands with an unknown outcome stays small.
 const errorPause = 30 * time.Millisecond
 
+// oneConnection is for how many commands a client keeps a connection, on
+// average, if nothing happens to it.
+const oneConnection = 300
+
 // token is a cas token that a client has got.
 type token struct {
 	value string
 	cas   uint64
 	at    time.Duration // when it was asked for
+	blind bool          // the value is not known
 }
 
 // client runs random commands, one after the other.
@@ -33,6 +38,8 @@ type client struct {
 	rng    *rand.Rand
 	round  *round
 	conn   *harness.Client
+	spoken []Dialect // on the connection
+	opaque uint32    // the last one that was used
 	serial int
 
 	ops   []*Op
@@ -58,10 +65,13 @@ func (c *client) run() {
 				c.pause(errorPause)
 				continue
 			}
-			c.conn = conn
+			c.conn, c.spoken = conn, onOneConnection(c.rng, c.round.dialects)
 		}
 		c.command()
 		c.pause(time.Duration(c.rng.Int64N(int64(2 * c.round.think))))
+		if c.rng.IntN(oneConnection) == 0 {
+			c.hangUp()
+		}
 	}
 	c.hangUp()
 }
@@ -85,7 +95,10 @@ func (c *client) hangUp() {
 func (c *client) command() {
 	if c.id == 0 && c.rng.IntN(c.round.flushEvery) == 0 {
 		o := c.begin(Flush, "")
-		c.line(o, []byte("flush_all\r\n"))
+		if o.Dialect == Meta {
+			o.Dialect = Text // there is no meta command for it
+		}
+		c.do(o)
 		return
 	}
 	s := c.rng.IntN(len(c.round.slots))
@@ -93,7 +106,7 @@ func (c *client) command() {
 	n := c.rng.IntN(100)
 	switch {
 	case n < 25:
-		c.get(c.begin(Get, key))
+		c.do(c.begin(Get, key))
 	case n < 33:
 		c.multiGet()
 	case n < 46:
@@ -101,21 +114,23 @@ func (c *client) command() {
 	case n < 50:
 		o := c.begin(Gat, key)
 		o.Expiry = c.expiry()
-		c.get(o)
+		c.do(o)
 	case n < 54:
 		o := c.begin(Touch, key)
 		o.Expiry = c.expiry()
-		c.line(o, []byte("touch "+key+" "+c.exptime(o.Expiry)+c.quiet(o)+"\r\n"))
+		c.write(o)
 	case n < 61:
 		o := c.begin(Delete, key)
-		c.line(o, []byte("delete "+key+c.quiet(o)+"\r\n"))
+		c.invalidate(o, s)
+		c.write(o)
 	case n < 80 && isCounter(s):
 		o := c.begin(Incr, key)
 		if n < 67 {
 			o.Kind = Decr
 		}
 		o.Value = strconv.Itoa(1 + c.rng.IntN(9999))
-		c.line(o, []byte(string(o.Kind)+" "+key+" "+o.Value+c.quiet(o)+"\r\n"))
+		c.create(o)
+		c.write(o)
 	case n < 80:
 		o := c.begin(Append, key)
 		switch {
@@ -123,11 +138,11 @@ func (c *client) command() {
 			o.Kind = Prepend
 		case n == 67:
 			o.Kind, o.Value = Incr, "1"
-			c.line(o, []byte("incr "+key+" 1"+c.quiet(o)+"\r\n"))
+			c.write(o)
 			return
 		}
 		o.Value = c.text()
-		c.store(o)
+		c.write(o)
 	default:
 		o := c.begin(Set, key)
 		switch {
@@ -137,16 +152,33 @@ func (c *client) command() {
 			o.Kind = Replace
 		}
 		c.newItem(o, s)
-		c.store(o)
+		c.write(o)
+	}
+}
+
+// invalidate makes some deletes in meta one that leaves the item there, stale.
+// Not numbers: whether an incr takes the mark away depends on the number of
+// digits (memcached.c, do_add_delta).
+func (c *client) invalidate(o *Op, slot int) {
+	if o.Dialect == Meta && !isCounter(slot) && c.rng.IntN(2) == 0 {
+		o.Kind, o.Expiry = Invalidate, c.expiry()
+	}
+}
+
+// create lets some incr and decr make a key that is missing, which classic text
+// cannot.
+func (c *client) create(o *Op) {
+	if o.Dialect != Text && c.rng.IntN(3) == 0 {
+		o.Initial, o.Expiry = strconv.Itoa(1e6+c.rng.IntN(9e8)), c.expiry()
 	}
 }
 
 // isCounter reports whether a slot holds numbers; the others hold lists.
 func isCounter(slot int) bool { return slot%2 == 0 }
 
-// begin starts an operation.
+// begin starts an operation, in a dialect that the connection speaks.
 func (c *client) begin(kind Kind, key string) *Op {
-	o := &Op{Client: c.id, Kind: kind, Key: key}
+	o := &Op{Client: c.id, Kind: kind, Key: key, Dialect: c.spoken[c.rng.IntN(len(c.spoken))]}
 	c.ops = append(c.ops, o)
 	return o
 }
@@ -179,107 +211,41 @@ func (c *client) expiry() int {
 }
 
 // exptime is an expiry as a command has it: absolute or relative.
-func (c *client) exptime(n int) string {
+func (c *client) exptime(n int) int64 {
 	switch {
 	case n == Past:
-		return "-1"
+		return -1
 	case n == Never:
-		return "0"
+		return 0
 	case c.rng.IntN(2) == 0:
-		return strconv.FormatInt(c.round.deadline(n).Unix(), 10)
+		return c.round.deadline(n).Unix()
 	default:
-		return strconv.Itoa(int(time.Until(c.round.deadline(n)).Round(time.Second).Seconds()))
+		return int64(time.Until(c.round.deadline(n)).Round(time.Second).Seconds())
 	}
 }
 
-// quiet makes some commands noreply.
-func (c *client) quiet(o *Op) string {
-	if c.rng.IntN(50) > 0 {
-		return ""
-	}
-	o.NoReply = true
-	return " noreply"
-}
-
-// store sends a storage command and reads its answer.
-func (c *client) store(o *Op) {
-	var extra []string
-	if o.Kind == Cas {
-		extra = append(extra, strconv.FormatUint(o.Token, 10))
-	}
-	if c.quiet(o) != "" {
-		extra = append(extra, "noreply")
-	}
-	exptime, _ := strconv.Atoi(c.exptime(o.Expiry))
-	c.line(o, harness.Storage(string(o.Kind), o.Key, o.Flags, exptime, []byte(o.Value), extra...))
-}
-
-// line sends a command and reads its answer, a line. A command with noreply
-// is followed by a get on the same connection.
-func (c *client) line(o *Op, request []byte) {
-	if o.NoReply {
-		g := c.begin(Get, o.Key)
-		o.Call = c.round.now()
-		if err := c.conn.Send(request); err != nil {
-			c.broken(err, o, g)
-			return
-		}
-		c.get(g)
-		if o.Return = g.Return; g.Unknown {
-			o.fail(g.Answer)
-			c.round.uncertain(o.Key)
-		} else {
-			o.Answer = "nothing"
-		}
+// write runs a command that may change something. Some have noreply.
+func (c *client) write(o *Op) {
+	if o.Dialect == Text && c.rng.IntN(50) == 0 {
+		c.noReply(o)
 		return
 	}
-	o.Call = c.round.now()
-	err := c.conn.Send(request)
-	if err == nil {
-		o.Answer, err = c.conn.Line()
-	}
-	o.Return = c.round.now()
-	switch {
-	case err != nil:
-		c.broken(err, o)
-	case strings.HasPrefix(o.Answer, "SERVER_ERROR"):
-		c.refused(o.Answer, o)
-	}
+	c.do(o)
 }
 
-// get runs a retrieval of one key.
-func (c *client) get(o *Op) {
-	line := string(o.Kind) + " " + o.Key
-	if o.Kind == Gat {
-		line = "gat " + c.exptime(o.Expiry) + " " + o.Key
-	}
-	c.retrieve(line, o)
-}
-
-// multiGet fetches several keys at once, which is one operation on each.
-func (c *client) multiGet() {
-	var ops []*Op
-	line := "get"
-	for _, s := range c.rng.Perm(len(c.round.slots))[:2+c.rng.IntN(5)] {
-		o := c.begin(Get, c.round.key(s))
-		ops = append(ops, o)
-		line += " " + o.Key
-	}
-	for range c.rng.IntN(3) {
-		if key, ok := c.round.anyFiller(c.rng); ok {
-			o := c.begin(Get, key)
-			ops = append(ops, o)
-			line += " " + o.Key
-		}
-	}
-	c.retrieve(line, ops...)
-}
-
-// retrieve sends a line and reads the values, which come in the order of the
-// operations.
-func (c *client) retrieve(line string, ops ...*Op) {
+// do runs operations in their dialect: one, or retrievals of several keys. If
+// not all keys could be fetched, each operation tells for itself.
+func (c *client) do(ops ...*Op) {
 	call := c.round.now()
-	items, err := c.conn.Retrieve(line)
+	var err error
+	switch ops[0].Dialect {
+	case Text:
+		err = c.sayText(ops)
+	case Meta:
+		err = c.sayMeta(ops)
+	case Binary:
+		err = c.sayBinary(ops)
+	}
 	end := c.round.now()
 	for _, o := range ops {
 		o.Call, o.Return = call, end
@@ -289,36 +255,87 @@ func (c *client) retrieve(line string, ops ...*Op) {
 		return
 	}
 	for _, o := range ops {
-		o.Answer = Miss
-		if len(items) > 0 && items[0].Key == o.Key {
-			o.Answer, o.GotValue, o.GotFlags, o.GotToken = Hit, string(items[0].Value), items[0].Flags, items[0].CAS
-			items = items[1:]
+		if strings.HasPrefix(o.Answer, "SERVER_ERROR") {
+			c.refused(o.Answer, o)
+		} else {
+			c.keepToken(o)
 		}
-	}
-	if len(items) > 0 {
-		c.wrong = append(c.wrong, fmt.Sprintf("%q was answered with key %q, at %.6f", line, items[0].Key, end.Seconds()))
 	}
 }
 
-// compareAndSwap runs a cas with a new token, or with one got long ago.
+// keepToken may remember the token that came with an answer to a write, for a
+// later cas.
+func (c *client) keepToken(o *Op) {
+	if o.GotToken == 0 || o.reads() || o.Kind == Touch || o.Expiry == Past || c.rng.IntN(2) == 0 {
+		return
+	}
+	t := token{value: o.Value, cas: o.GotToken, at: o.Call}
+	switch o.Kind {
+	case Incr, Decr:
+		t.value = o.Answer
+	case Append, Prepend:
+		t.value, t.blind = "", true
+	}
+	c.held[o.Key] = t
+}
+
+// multiGet fetches several keys at once, which is one operation on each.
+func (c *client) multiGet() {
+	var ops []*Op
+	add := func(key string) {
+		o := c.begin(Get, key)
+		if len(ops) > 0 {
+			o.Dialect = ops[0].Dialect
+		}
+		ops = append(ops, o)
+	}
+	for _, s := range c.rng.Perm(len(c.round.slots))[:2+c.rng.IntN(5)] {
+		add(c.round.key(s))
+	}
+	for range c.rng.IntN(3) {
+		if key, ok := c.round.anyFiller(c.rng); ok {
+			add(key)
+		}
+	}
+	c.do(ops...)
+}
+
+// compareAndSwap runs a cas, or something else that is for one version only,
+// with a new token, or with one got long ago.
 func (c *client) compareAndSwap(key string, slot int) {
 	old, have := c.held[key]
 	if !have || c.rng.IntN(3) > 0 {
 		g := c.begin(Gets, key)
-		c.get(g)
+		c.do(g)
 		if g.Unknown || g.Answer != Hit {
 			return
 		}
-		old = token{g.GotValue, g.GotToken, g.Call}
+		old = token{value: g.GotValue, cas: g.GotToken, at: g.Call}
 		if c.rng.IntN(2) == 0 || !have {
 			c.held[key] = old
 		}
 		c.pause(time.Duration(c.rng.Int64N(int64(c.round.think))))
 	}
 	o := c.begin(Cas, key)
-	o.Token, o.Seen, o.SeenAt = old.cas, old.value, old.at
-	c.newItem(o, slot)
-	c.store(o)
+	o.Token, o.Seen, o.SeenAt, o.Blind = old.cas, old.value, old.at, old.blind
+	if o.Dialect != Text { // which has no other command with a token
+		switch n := c.rng.IntN(10); {
+		case n == 0:
+			o.Kind = Delete
+			c.invalidate(o, slot)
+		case n == 1 && isCounter(slot):
+			o.Kind, o.Value = Incr, strconv.Itoa(1+c.rng.IntN(9999))
+			c.create(o)
+		case n == 1:
+			o.Kind, o.Value = Append, c.text()
+		case n == 2 && !isCounter(slot):
+			o.Kind, o.Value = Prepend, c.text()
+		}
+	}
+	if o.Kind == Cas {
+		c.newItem(o, slot)
+	}
+	c.write(o)
 }
 
 // broken notes that the connection cannot be used any more.

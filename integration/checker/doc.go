@@ -4,6 +4,9 @@
 //	Run       the whole of it: a number of rounds, each with new keys
 //	Cluster   two memcacheds, two magents, and a link between each two of them
 //	client    one client: random commands, each recorded as an Op
+//	Dialect   classic text, meta commands or the binary protocol: text.go,
+//	          meta.go and binary.go put an Op into its words, check the answer,
+//	          and tell it in those of classic text
 //	injector  one fault after the other; between two of them it waits until
 //	          redundancy is whole
 //	Op        one command on one key: when it was sent, when and what was answered
@@ -30,8 +33,17 @@
 //   - Where the faults destroy both copies on purpose, each key gets a loss: it
 //     may have become absent in that time.
 //   - flush_all is a delete of each key, at any time between call and answer.
-//   - A cas succeeds only with a token that was got for the version that is
-//     there. EXISTS is right whenever there is an item.
+//   - A cas, and whatever else has a token, succeeds only with one that was got
+//     for the version that is there, by a read or with the answer to a write.
+//     EXISTS is right whenever there is an item and there was a fault since.
+//   - An item that is not stale is never said to be. That a stale one is said to
+//     be, and that one client only is told to write it anew, is certain while
+//     nothing has failed.
+//   - An incr with an initial value makes the key if it is missing.
+//
+// Each client chooses by the seed what it speaks on a connection: one dialect,
+// or text and meta in turns. MAGENT_DIALECTS names those to choose from. Quiet
+// commands are followed by mn or noop, and so have an answer too: silence.
 //
 // After each round both servers are asked directly: they have to hold the
 // same, and what they hold is one more read in each key's history.

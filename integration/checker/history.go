@@ -71,7 +71,11 @@ func (h *History) ofKey(key string, strict bool) []*Op {
 			copied := *o
 			copied.fail("noreply while there was a fault")
 			o = &copied
-		case o.Kind == Cas && !h.disturbed(Span{o.SeenAt, o.Return}, strict):
+		case o.conditional() && !h.disturbed(Span{o.SeenAt, o.Return}, strict):
+			copied := *o
+			copied.steady = true
+			o = &copied
+		case o.Marked && !h.disturbed(Span{To: o.Return}, strict):
 			copied := *o
 			copied.steady = true
 			o = &copied

@@ -17,13 +17,22 @@ type item struct {
 	flags   uint32
 	expiry  int
 	tokens  string // cas tokens that were got for this version, as " 1 2 "
+	stale   bool
+	won     bool // and a client was told to write it anew
 }
 
 func (s item) String() string {
 	if !s.present {
 		return "absent"
 	}
-	return fmt.Sprintf("%q flags %d%s tokens [%s]", s.value, s.flags, expiryText(s.expiry), strings.TrimSpace(s.tokens))
+	text := fmt.Sprintf("%q flags %d%s tokens [%s]", s.value, s.flags, expiryText(s.expiry), strings.TrimSpace(s.tokens))
+	switch {
+	case s.won:
+		text += " stale, won"
+	case s.stale:
+		text += " stale"
+	}
+	return text
 }
 
 // has reports whether the token was got for this version.
@@ -44,8 +53,28 @@ func (s item) withToken(token uint64) item {
 
 // withValue is the next version, with another value.
 func (s item) withValue(value string) item {
-	s.value, s.tokens = value, ""
+	s.value, s.tokens, s.stale, s.won = value, "", false, false
 	return s
+}
+
+// invalidated is the next version, with the same value, which is stale.
+func (s item) invalidated() item {
+	s.tokens, s.stale, s.won = "", true, false
+	return s
+}
+
+// marksFit reports whether what an answer said of staleness may be true. An
+// item that is not stale is never said to be. Only while nothing has failed it
+// is certain that a stale one is said to be, and that one client only wins.
+func (s item) marksFit(o *Op) bool {
+	switch {
+	case o.Stale && !s.stale, (o.Won || o.Lost) && !o.Stale, o.Won && o.Lost:
+		return false
+	case !o.steady:
+		return true
+	default:
+		return o.Stale == s.stale && (!s.stale || o.Won != o.Lost) && !(o.Won && s.won)
+	}
 }
 
 // withExpiry is the same version with another expiry.
@@ -77,9 +106,17 @@ func normal(value string) string {
 	return number
 }
 
+// accepts reports whether the version is the one that the command is for.
+func (s item) accepts(o *Op) bool {
+	return s.has(o.Token) && (o.Blind || sameValue(s.value, o.Seen))
+}
+
 // effect is what the command does to the item, and what memcached's line of
 // answer to it is: protocol.txt, and what memcached 1.6 does.
 func effect(s item, o *Op) (next item, answer string) {
+	if o.conditional() && s.present && !s.accepts(o) {
+		return s, "EXISTS"
+	}
 	switch o.Kind {
 	case Get, Gets, Peek:
 		if !s.present {
@@ -119,14 +156,10 @@ func effect(s item, o *Op) (next item, answer string) {
 		}
 		return s.withValue(o.Value + s.value), "STORED"
 	case Cas:
-		switch {
-		case !s.present:
+		if !s.present {
 			return s, "NOT_FOUND"
-		case s.has(o.Token) && sameValue(s.value, o.Seen):
-			return stored(o), "STORED"
-		default:
-			return s, "EXISTS"
 		}
+		return stored(o), "STORED"
 	case Incr, Decr:
 		return count(s, o)
 	case Delete:
@@ -134,6 +167,11 @@ func effect(s item, o *Op) (next item, answer string) {
 			return s, "NOT_FOUND"
 		}
 		return item{}, "DELETED"
+	case Invalidate:
+		if !s.present {
+			return s, "NOT_FOUND"
+		}
+		return s.invalidated().withExpiry(o.Expiry), "DELETED"
 	case Flush:
 		return item{}, "OK"
 	default:
@@ -146,7 +184,10 @@ const NotANumber = "CLIENT_ERROR cannot increment or decrement non-numeric value
 
 // count is the effect of incr and decr.
 func count(s item, o *Op) (next item, answer string) {
-	if !s.present {
+	switch {
+	case !s.present && o.Initial != "":
+		return item{present: true, value: o.Initial}.withExpiry(o.Expiry), o.Initial
+	case !s.present:
 		return s, "NOT_FOUND"
 	}
 	n, err := strconv.ParseUint(strings.TrimRight(s.value, " "), 10, 64)
@@ -173,27 +214,33 @@ func step(s item, o *Op) (ok bool, next item) {
 	if o.Unknown || o.NoReply {
 		return true, next
 	}
-	if o.Kind == Cas && o.Answer == "EXISTS" && !o.steady {
+	switch {
+	case o.conditional() && o.Answer == "EXISTS" && !o.steady:
 		// Tokens need not survive a failover or a new life of a server.
 		return s.present, s
-	}
-	if answer != o.Answer {
+	case o.Initial != "" && o.Answer == "NOT_STORED":
+		// memcached looks for the key and then adds it: another client may
+		// have added it in between (proto_bin.c, complete_incr_bin).
+		return true, s
+	case o.Answer == Counted:
+		_, err := strconv.ParseUint(answer, 10, 64)
+		return err == nil, next
+	case answer != o.Answer:
+		return false, s
+	case answer == Hit && (!sameValue(s.value, o.GotValue) || s.flags != o.GotFlags):
+		return false, s
+	case answer == Hit && (o.Kind == Peek || o.Timed) && s.expiry != o.GotExpiry:
+		return false, s
+	case s.present && o.Marked && !s.marksFit(o):
 		return false, s
 	}
-	if answer != Hit {
+	if !next.present {
 		return true, next
 	}
-	if !sameValue(s.value, o.GotValue) || s.flags != o.GotFlags {
-		return false, s
-	}
-	switch o.Kind {
-	case Gets:
+	if o.GotToken != 0 {
 		next = next.withToken(o.GotToken)
-	case Peek:
-		if s.expiry != o.GotExpiry {
-			return false, s
-		}
 	}
+	next.won = next.won || o.Won
 	return true, next
 }
 

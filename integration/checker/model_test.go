@@ -35,6 +35,18 @@ func gets(value string, token uint64) Op {
 func cas(value string, token uint64, seen, answer string) Op {
 	return Op{Kind: Cas, Value: value, Token: token, Seen: seen, Answer: answer}
 }
+func from(initial string, o Op) Op {
+	o.Initial = initial
+	return o
+}
+func only(token uint64, seen string, o Op) Op {
+	o.Token, o.Seen = token, seen
+	return o
+}
+func told(token uint64, o Op) Op {
+	o.GotToken = token
+	return o
+}
 func flushed() Op { return Op{Kind: Flush, Answer: "OK"} }
 
 // with returns the operation with something changed.
@@ -43,19 +55,22 @@ func with(o Op, change func(*Op)) Op {
 	return o
 }
 
+// byHand is a history made by hand, and what the check has to say of it.
+type byHand struct {
+	name   string
+	ops    []*Op
+	losses []Span
+	faults []Fault
+	want   porcupine.CheckResult
+}
+
 // The checker finds each broken promise in histories made by hand, and finds
 // nothing in the ones that only look strange.
 //
 // promise: C1, C3, C4, C6, C7, C8, C9, C11
 func TestHistoriesMadeByHand(t *testing.T) {
 	expired := func(o *Op) { o.Expiry = Past }
-	tests := []struct {
-		name   string
-		ops    []*Op
-		losses []Span
-		faults []Fault
-		want   porcupine.CheckResult
-	}{
+	tests := []byHand{
 		{name: "nothing happened", want: porcupine.Ok},
 		{name: "a value is read back", want: porcupine.Ok, ops: []*Op{at(0, 1, set("a")), at(2, 3, get("a"))}},
 		{name: "a read during a set sees either", want: porcupine.Ok, ops: []*Op{
@@ -175,7 +190,7 @@ func TestHistoriesMadeByHand(t *testing.T) {
 			at(0, 1, set("100")), at(2, 3, Op{Kind: Decr, Value: "1", Answer: "99"}), at(4, 5, get("99 ")),
 		}},
 	}
-	for _, tt := range tests {
+	for _, tt := range append(tests, historiesOfOtherDialects()...) {
 		t.Run(tt.name, func(t *testing.T) {
 			h := History{Keys: []string{"k"}, Ops: tt.ops, Losses: tt.losses, Faults: tt.faults}
 			if got := h.Check("k", 10*time.Second); got != tt.want {

@@ -24,6 +24,7 @@ type round struct {
 	begin      time.Time
 	think      time.Duration // a client's pause between commands, on average
 	flushEvery int           // one in so many commands of the first client
+	dialects   []Dialect     // that clients may speak
 
 	over  atomic.Bool
 	ended chan struct{} // closed when the round is over
@@ -42,7 +43,7 @@ const mostUnknown = 5
 
 func newRound(on service, name string, slots int, think time.Duration) *round {
 	r := &round{
-		service: on, name: name, begin: time.Now(), think: think, flushEvery: 3000,
+		service: on, name: name, begin: time.Now(), think: think, flushEvery: 3000, dialects: AllDialects(),
 		ended: make(chan struct{}), slots: make([]atomic.Pointer[string], slots), unknown: make(map[string]int),
 	}
 	for s := range slots {

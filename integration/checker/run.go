@@ -27,6 +27,8 @@ type Options struct {
 	Limit   time.Duration // for the check of one key (12s)
 	Magents int           // that run at first (one or two, by the seed)
 	Kinds   []string      // of faults (all)
+
+	Dialects []Dialect // that clients may speak (all)
 }
 
 // Totals counts what was done and found.
@@ -34,15 +36,21 @@ type Totals struct {
 	Rounds, Ops, Unknown, Keys, Undecided, Losses, Alarms, Failures, Cas, Needless int
 	Faults                                                                         map[string]int
 	Errors                                                                         map[string]int // lines that clients got in place of answers
+	Spoken                                                                         map[Dialect]int
 }
 
 // NewTotals returns totals of nothing.
-func NewTotals() *Totals { return &Totals{Faults: make(map[string]int), Errors: make(map[string]int)} }
+func NewTotals() *Totals {
+	return &Totals{Faults: make(map[string]int), Errors: make(map[string]int), Spoken: make(map[Dialect]int)}
+}
 
 // String is the summary, one thing in a line.
 func (t *Totals) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "rounds %d, operations %d (of unknown outcome %d, cas that succeeded %d), keys checked %d\n", t.Rounds, t.Ops, t.Unknown, t.Cas, t.Keys)
+	for _, d := range slices.Sorted(maps.Keys(t.Spoken)) {
+		fmt.Fprintf(&b, "%s %d, ", d, t.Spoken[d])
+	}
 	total := 0
 	for _, n := range t.Faults {
 		total += n
@@ -73,6 +81,9 @@ func Run(tb testing.TB, o Options, totals *Totals) {
 	if len(o.Kinds) == 0 {
 		o.Kinds = slices.Sorted(maps.Keys(faultKinds()))
 	}
+	if len(o.Dialects) == 0 {
+		o.Dialects = AllDialects()
+	}
 	rng := rand.New(rand.NewPCG(o.Seed, 2))
 	o.Clients = cmp.Or(o.Clients, 8+rng.IntN(9))
 	cluster := startCluster(tb, rng, o.Magents)
@@ -97,6 +108,7 @@ func runRound(tb testing.TB, o Options, cluster *Cluster, name string, rng *rand
 		cluster.empty()
 	}
 	r := newRound(cluster, name, o.Slots, o.Think)
+	r.dialects = o.Dialects
 	filled, err := r.fill(o.Fillers)
 	if err != nil {
 		tb.Errorf("round %s, before any fault: %v", name, err)
@@ -150,6 +162,9 @@ func (t *Totals) count(h *History) {
 		}
 		if o.Unknown && strings.HasPrefix(o.Answer, "SERVER_ERROR") && h.needless(o) {
 			t.Needless++
+		}
+		if o.Dialect != "" {
+			t.Spoken[o.Dialect]++
 		}
 		if o.Kind == Cas && o.Answer == "STORED" {
 			t.Cas++

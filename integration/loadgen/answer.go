@@ -34,8 +34,8 @@ func (c *counters) fault(format string, args ...any) {
 }
 
 var (
+	lineEnd    = []byte("\r\n")
 	endLine    = []byte("END\r\n")
-	hitTail    = []byte("\r\nEND\r\n")
 	storedLine = []byte("STORED\r\n")
 	valueWord  = []byte("VALUE ")
 )
@@ -44,6 +44,17 @@ var (
 // It says how many bytes it took and whether the answer is complete; nothing
 // taken and not complete means that it needs more bytes. b is not kept.
 func (w *workload) answer(r *request, b []byte, c *counters) (taken int, done bool, err error) {
+	switch w.protocol {
+	case meta:
+		return w.metaAnswer(r, b, c)
+	case binaryProtocol:
+		return w.binaryAnswer(r, b, c)
+	default:
+		return w.textAnswer(r, b, c)
+	}
+}
+
+func (w *workload) textAnswer(r *request, b []byte, c *counters) (taken int, done bool, err error) {
 	if r.set {
 		if bytes.HasPrefix(b, storedLine) {
 			c.sets++
@@ -52,14 +63,10 @@ func (w *workload) answer(r *request, b []byte, c *counters) (taken int, done bo
 		return w.otherLine(r, b, c)
 	}
 	if r.keys == 1 { // the common answer, compared in one go
-		head := w.hitHead[int(r.first)*w.hitStride : (int(r.first)+1)*w.hitStride]
-		size := w.itemSize() + len(endLine)
-		if len(b) >= size && bytes.HasPrefix(b, head) &&
-			bytes.Equal(b[len(head):size-len(hitTail)], w.filler) &&
-			bytes.Equal(b[size-len(hitTail):size], hitTail) && r.seen == 0 {
+		if w.isHit(r.first, b) && r.seen == 0 {
 			c.gets++
 			c.hits++
-			return size, true, nil
+			return w.hitSize(), true, nil
 		}
 	}
 	if bytes.HasPrefix(b, endLine) {
@@ -74,9 +81,22 @@ func (w *workload) answer(r *request, b []byte, c *counters) (taken int, done bo
 	return w.otherLine(r, b, c)
 }
 
+// isHit reports whether b begins with the whole of the right answer to a get.
+func (w *workload) isHit(k uint32, b []byte) bool {
+	head, size := w.hit(k), w.hitSize()
+	tail := size - len(w.hitTail)
+	return len(b) >= size && bytes.HasPrefix(b, head) &&
+		bytes.Equal(b[len(head):tail], w.filler) && bytes.Equal(b[tail:size], w.hitTail)
+}
+
+// isValue reports whether data is the value of key k.
+func (w *workload) isValue(k uint32, data []byte) bool {
+	return len(data) == w.valueSize && bytes.HasPrefix(data, w.key(k)) && bytes.Equal(data[keyLength:], w.filler)
+}
+
 // value reads one "VALUE key flags size\r\n<data>\r\n" of the answer to a get.
 func (w *workload) value(r *request, b []byte, c *counters) (taken int, err error) {
-	end := bytes.Index(b, hitTail[:2])
+	end := bytes.Index(b, lineEnd)
 	if end < 0 {
 		return 0, tooLong(b, c)
 	}
@@ -93,7 +113,7 @@ func (w *workload) value(r *request, b []byte, c *counters) (taken int, err erro
 		return 0, nil
 	}
 	data := b[end+2 : end+2+size]
-	if !bytes.Equal(b[total-2:total], hitTail[:2]) {
+	if !bytes.Equal(b[total-2:total], lineEnd) {
 		return 0, unreadable(b[:end], c)
 	}
 	for i := r.seen; i < r.keys; i++ {
@@ -103,17 +123,22 @@ func (w *workload) value(r *request, b []byte, c *counters) (taken int, err erro
 		}
 		c.misses += uint64(i - r.seen)
 		r.seen = i + 1
-		if size != w.valueSize || !bytes.HasPrefix(data, key) || !bytes.Equal(data[keyLength:], w.filler) {
-			c.wrong++
-			c.fault("value of %d bytes does not belong to key %s: %.60q", size, key, data)
-		} else {
-			c.hits++
-		}
+		w.countValue(r.first+i, data, c)
 		return total, nil
 	}
 	c.wrong++
 	c.fault("value of key %.60q, which was not asked for or comes out of order", fields[0])
 	return total, nil
+}
+
+// countValue counts what was answered as the value of key k.
+func (w *workload) countValue(k uint32, data []byte, c *counters) {
+	if w.isValue(k, data) {
+		c.hits++
+		return
+	}
+	c.wrong++
+	c.fault("value of %d bytes does not belong to key %s: %.60q", len(data), w.key(k), data)
 }
 
 // otherLine reads an answer of one line that is not the one hoped for.
@@ -127,7 +152,8 @@ func (w *workload) otherLine(r *request, b []byte, c *counters) (taken int, done
 	case bytes.Equal(line, []byte("ERROR")),
 		bytes.HasPrefix(line, []byte("CLIENT_ERROR")),
 		bytes.HasPrefix(line, []byte("SERVER_ERROR")),
-		r.set && bytes.Equal(line, []byte("NOT_STORED")):
+		r.set && w.protocol == classic && bytes.Equal(line, []byte("NOT_STORED")),
+		r.set && w.protocol == meta && isMetaRefusal(line):
 		c.errors++
 		c.fault("answer to %s %s: %.80q", verb(r), w.key(r.first), line)
 		return end + 1, true, nil

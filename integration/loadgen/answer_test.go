@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -11,7 +10,7 @@ const testValueSize = 30
 
 func testWorkload(t *testing.T, multiget int) *workload {
 	t.Helper()
-	w, err := newWorkload(100, testValueSize, multiget, 10, 1, 1)
+	w, err := newWorkload(classic, 100, testValueSize, multiget, 10, 1, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,12 +51,7 @@ func TestAnswers(t *testing.T) {
 	five, six, seven := hit(w, 5, valueOf(w, 5)), hit(w, 6, valueOf(w, 6)), hit(w, 7, valueOf(w, 7))
 	flipped := valueOf(w, 5)[:testValueSize-1] + "#"
 
-	tests := []struct {
-		name    string
-		request request
-		answer  string
-		want    counters // firstError is not compared
-	}{
+	testAnswers(t, w, "END", []answerTest{
 		{"hit", get, five + "END\r\n", counters{gets: 1, hits: 1}},
 		{"miss", get, "END\r\n", counters{gets: 1, misses: 1}},
 		{"value of another key", get, hit(w, 5, valueOf(w, 6)) + "END\r\n", counters{gets: 1, wrong: 1}},
@@ -80,58 +74,31 @@ func TestAnswers(t *testing.T) {
 		{"stored", set, "STORED\r\n", counters{sets: 1}},
 		{"not stored", set, "NOT_STORED\r\n", counters{errors: 1}},
 		{"error to a set", set, "SERVER_ERROR out of memory storing object\r\n", counters{errors: 1}},
-	}
-	for _, test := range tests {
-		for piece := 1; piece <= len(test.answer)+3; piece++ {
-			got, left, done, err := feed(w, test.request, test.answer+"END", piece)
-			if err != nil || !done || left != "END" {
-				t.Fatalf("%s in pieces of %d: done %v, left %q, error %v", test.name, piece, done, left, err)
-			}
-			if (got.firstError != "") != (got.errors+got.wrong > 0) {
-				t.Errorf("%s: first fault is %q", test.name, got.firstError)
-			}
-			got.firstError = ""
-			if got != test.want {
-				t.Fatalf("%s in pieces of %d: counted %+v, want %+v", test.name, piece, got, test.want)
-			}
-		}
-	}
+	})
 }
 
 func TestUnreadableAnswers(t *testing.T) {
 	w := testWorkload(t, 1)
 	get := request{first: 5, keys: 1}
 	set := request{set: true, first: 5, keys: 1}
-	tests := []struct {
-		name    string
-		request request
-		answer  string
-	}{
-		{"STORED to a get", get, "STORED\r\n"},
-		{"END to a set", set, "END\r\n"},
-		{"value to a set", set, hit(w, 5, valueOf(w, 5))},
-		{"NOT_STORED to a get", get, "NOT_STORED\r\n"},
-		{"no size", get, "VALUE bench:0000005 0\r\n"},
-		{"size is no number", get, "VALUE bench:0000005 0 x\r\nabc\r\n"},
-		{"negative size", get, "VALUE bench:0000005 0 -1\r\n\r\n"},
-		{"huge size", get, "VALUE bench:0000005 0 99999999999\r\n"},
-		{"value without its end", get, "VALUE bench:0000005 0 3\r\nabcdef"},
-		{"line without an end", get, strings.Repeat("x", 2*longestLine)},
-		{"VALUE line without an end", get, "VALUE " + strings.Repeat("x", 2*longestLine)},
-	}
-	for _, test := range tests {
-		for _, piece := range []int{1, 7, len(test.answer)} {
-			got, _, _, err := feed(w, test.request, test.answer, piece)
-			if !errors.Is(err, errUnreadable) || got.wrong != 1 || got.firstError == "" {
-				t.Errorf("%s in pieces of %d: error %v, counted %+v", test.name, piece, err, got)
-			}
-		}
-	}
+	testUnreadable(t, w, []answerTest{
+		{name: "STORED to a get", request: get, answer: "STORED\r\n"},
+		{name: "END to a set", request: set, answer: "END\r\n"},
+		{name: "value to a set", request: set, answer: hit(w, 5, valueOf(w, 5))},
+		{name: "NOT_STORED to a get", request: get, answer: "NOT_STORED\r\n"},
+		{name: "no size", request: get, answer: "VALUE bench:0000005 0\r\n"},
+		{name: "size is no number", request: get, answer: "VALUE bench:0000005 0 x\r\nabc\r\n"},
+		{name: "negative size", request: get, answer: "VALUE bench:0000005 0 -1\r\n\r\n"},
+		{name: "huge size", request: get, answer: "VALUE bench:0000005 0 99999999999\r\n"},
+		{name: "value without its end", request: get, answer: "VALUE bench:0000005 0 3\r\nabcdef"},
+		{name: "line without an end", request: get, answer: strings.Repeat("x", 2*longestLine)},
+		{name: "VALUE line without an end", request: get, answer: "VALUE " + strings.Repeat("x", 2*longestLine)},
+	})
 }
 
 func TestNextKeepsTheRatioAndTheKeys(t *testing.T) {
 	for _, ratio := range [][2]uint64{{10, 1}, {1, 0}, {0, 1}, {3, 7}} {
-		w, err := newWorkload(100, testValueSize, 50, ratio[0], ratio[1], 3)
+		w, err := newWorkload(classic, 100, testValueSize, 50, ratio[0], ratio[1], 3)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,12 +136,12 @@ func TestNextKeepsTheRatioAndTheKeys(t *testing.T) {
 
 func TestWorkloadRefusesWhatItCannotDo(t *testing.T) {
 	for name, make := range map[string]func() (*workload, error){
-		"no keys":          func() (*workload, error) { return newWorkload(0, 100, 1, 1, 1, 1) },
-		"too many keys":    func() (*workload, error) { return newWorkload(maxKeys+1, 100, 1, 1, 1, 1) },
-		"value too short":  func() (*workload, error) { return newWorkload(10, keyLength-1, 1, 1, 1, 1) },
-		"more than keys":   func() (*workload, error) { return newWorkload(10, 100, 11, 1, 1, 1) },
-		"nothing to do":    func() (*workload, error) { return newWorkload(10, 100, 1, 0, 0, 1) },
-		"no key in a get":  func() (*workload, error) { return newWorkload(10, 100, 0, 1, 1, 1) },
+		"no keys":          func() (*workload, error) { return newWorkload(classic, 0, 100, 1, 1, 1, 1) },
+		"too many keys":    func() (*workload, error) { return newWorkload(classic, maxKeys+1, 100, 1, 1, 1, 1) },
+		"value too short":  func() (*workload, error) { return newWorkload(classic, 10, keyLength-1, 1, 1, 1, 1) },
+		"more than keys":   func() (*workload, error) { return newWorkload(classic, 10, 100, 11, 1, 1, 1) },
+		"nothing to do":    func() (*workload, error) { return newWorkload(classic, 10, 100, 1, 0, 0, 1) },
+		"no key in a get":  func() (*workload, error) { return newWorkload(classic, 10, 100, 0, 1, 1, 1) },
 		"ratio is no text": func() (*workload, error) { _, _, err := parseRatio("ten"); return nil, err },
 		"ratio of three":   func() (*workload, error) { _, _, err := parseRatio("1:2:3"); return nil, err },
 		"negative ratio":   func() (*workload, error) { _, _, err := parseRatio("-1:2"); return nil, err },

@@ -8,7 +8,9 @@
 //	main.go       flags; starts a run or holds idle connections
 //	loop.go       the epoll loop: clients, their sockets, the phases of a run
 //	workload.go   requests prepared in advance, and which one comes next
-//	answer.go     checks an answer against the request it belongs to
+//	protocol.go   the protocols: classic text, meta commands, binary
+//	answer.go     checks an answer against the request it belongs to; meta.go
+//	              and binary.go do so, and prepare requests, for their protocol
 //	histogram.go  latencies, exact to about one percent
 //	cpu.go        processor time of loadgen itself and of watched processes
 //	socket.go     connecting, and raw send and receive

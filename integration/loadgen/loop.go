@@ -87,7 +87,7 @@ func newLoop(t target, w *workload, p plan, progress io.Writer, stop *atomic.Boo
 	l := &loop{
 		target: t, work: w, plan: p, epoll: epoll, progress: progress, stop: stop,
 		clients: make([]client, p.clients),
-		buffer:  make([]byte, receiveBuffer+2*w.itemSize()),
+		buffer:  make([]byte, receiveBuffer+2*w.hitSize()),
 		events:  make([]unix.EpollEvent, eventsPerTurn),
 		start:   time.Now(),
 	}

@@ -98,7 +98,7 @@ func right(_, value string) string { return value }
 
 func TestRunCountsEveryAnswer(t *testing.T) {
 	for _, size := range []int{100, 300_000} { // the larger is more than one read and one send
-		w, err := newWorkload(50, size, 2, 3, 1, 1)
+		w, err := newWorkload(classic, 50, size, 2, 3, 1, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +124,7 @@ func TestRunCountsEveryAnswer(t *testing.T) {
 }
 
 func TestWindowsFollowOneAnother(t *testing.T) {
-	w, err := newWorkload(50, 100, 1, 3, 1, 1)
+	w, err := newWorkload(classic, 50, 100, 1, 3, 1, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func TestWindowsFollowOneAnother(t *testing.T) {
 }
 
 func TestRunNoticesAWrongValue(t *testing.T) {
-	w, err := newWorkload(10, 40, 1, 1, 0, 1)
+	w, err := newWorkload(classic, 10, 40, 1, 1, 0, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestRunConnectsAgain(t *testing.T) {
 }
 
 func TestRunReportsRequestsWithoutAnswer(t *testing.T) {
-	w, err := newWorkload(10, 40, 1, 1, 0, 1)
+	w, err := newWorkload(classic, 10, 40, 1, 1, 0, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

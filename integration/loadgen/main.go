@@ -22,6 +22,7 @@ import (
 // options is what the command line says.
 type options struct {
 	address    string
+	protocol   string
 	clients    int
 	pipeline   int
 	valueSize  int
@@ -58,6 +59,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	f := flag.NewFlagSet("loadgen", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // an error is shown once, by main
 	f.StringVar(&o.address, "addr", "127.0.0.1:11211", "`host:port` to put under load")
+	f.StringVar(&o.protocol, "protocol", string(classic), "what is spoken: `text`, meta or binary")
 	f.IntVar(&o.clients, "clients", 50, "connections")
 	f.IntVar(&o.pipeline, "pipeline", 1, "requests in flight on each connection")
 	f.IntVar(&o.valueSize, "value-size", 100, "`bytes` of a value")
@@ -125,7 +127,11 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	w, err := newWorkload(o.keys, o.valueSize, o.multiget, gets, sets, o.seed)
+	p, err := parseProtocol(o.protocol)
+	if err != nil {
+		return err
+	}
+	w, err := newWorkload(p, o.keys, o.valueSize, o.multiget, gets, sets, o.seed)
 	if err != nil {
 		return err
 	}
@@ -190,7 +196,7 @@ func report(o options, gets, sets uint64, m *outcome) *result.Result {
 	micro := func(q float64) float64 { return float64(m.latency.quantile(q)) / 1000 }
 	perOp := func(ns int64) float64 { return float64(ns) / 1000 / max(float64(m.count.operations), 1) }
 	r := &result.Result{
-		Address: o.address, Clients: o.clients, Pipeline: o.pipeline, ValueSize: o.valueSize,
+		Address: o.address, Protocol: o.protocol, Clients: o.clients, Pipeline: o.pipeline, ValueSize: o.valueSize,
 		Keys: o.keys, Ratio: fmt.Sprintf("%d:%d", gets, sets), Multiget: o.multiget,
 		Seconds:       m.elapsed.Seconds(),
 		Operations:    m.count.operations,
@@ -218,8 +224,8 @@ func report(o options, gets, sets uint64, m *outcome) *result.Result {
 
 func printText(w io.Writer, r *result.Result, watch []watched) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %d clients, pipeline %d, %d-byte values, gets:sets %s, %d keys in a get, %.1f s\n",
-		r.Address, r.Clients, r.Pipeline, r.ValueSize, r.Ratio, r.Multiget, r.Seconds)
+	fmt.Fprintf(&b, "%s: %s, %d clients, pipeline %d, %d-byte values, gets:sets %s, %d keys in a get, %.1f s\n",
+		r.Address, r.Protocol, r.Clients, r.Pipeline, r.ValueSize, r.Ratio, r.Multiget, r.Seconds)
 	fmt.Fprintf(&b, "operations/s  %.0f (%.0f keys/s)\n", r.OpsPerSecond, r.KeysPerSecond)
 	fmt.Fprintf(&b, "latency µs    p50 %.1f  p99 %.1f  p99.9 %.1f  max %.1f\n",
 		r.Latency.P50, r.Latency.P99, r.Latency.P999, r.Latency.Max)

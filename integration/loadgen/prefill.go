@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"net"
 	"time"
@@ -23,8 +22,8 @@ func prefill(t target, w *workload) error {
 	if err := conn.SetDeadline(time.Now().Add(prefillLimit)); err != nil {
 		return fmt.Errorf("prefill: %w", err)
 	}
-	reader := bufio.NewReader(conn)
-	var out []byte
+	var out, in []byte
+	chunk := make([]byte, 16<<10)
 	for first := 0; first < w.keys; first += prefillBatch {
 		last := min(first+prefillBatch, w.keys)
 		out = out[:0]
@@ -34,14 +33,22 @@ func prefill(t target, w *workload) error {
 		if _, err := conn.Write(out); err != nil {
 			return fmt.Errorf("prefill: %w", err)
 		}
-		for k := first; k < last; k++ {
-			line, err := reader.ReadString('\n')
+		for k := first; k < last; {
+			var count counters
+			taken, done, err := w.answer(&request{set: true, first: uint32(k), keys: 1}, in, &count)
+			switch {
+			case err != nil || count.errors > 0:
+				return fmt.Errorf("prefill: set %s: %s", w.key(uint32(k)), count.firstError)
+			case done:
+				in = in[taken:]
+				k++
+				continue
+			}
+			n, err := conn.Read(chunk)
 			if err != nil {
 				return fmt.Errorf("prefill: set %s: no answer: %w", w.key(uint32(k)), err)
 			}
-			if line != "STORED\r\n" {
-				return fmt.Errorf("prefill: set %s: answer %.80q instead of STORED", w.key(uint32(k)), line)
-			}
+			in = append(in, chunk[:n]...)
 		}
 	}
 	return nil

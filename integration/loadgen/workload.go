@@ -16,16 +16,20 @@ const (
 // All keys have the same length, so each table is one slice with a fixed
 // stride.
 type workload struct {
+	protocol  protocol
 	keys      int
 	valueSize int
 	multiget  int
 	gets      uint64 // out of gets+sets requests, so many are gets
 	sets      uint64
 
+	// In classic text; the other protocols have the same in their words.
 	names   []byte // key
 	getLine []byte // "get key\r\n"
 	setHead []byte // "set key 0 0 size\r\nkey": the start of the value is the key
+	setTail []byte // "\r\n"
 	hitHead []byte // "VALUE key 0 size\r\nkey"
+	hitTail []byte // "\r\nEND\r\n"
 
 	getStride, setStride, hitStride int
 
@@ -43,7 +47,7 @@ type request struct {
 
 // newWorkload prepares the requests. gets and sets are the two sides of the
 // ratio, seed starts the choice of keys.
-func newWorkload(keys, valueSize, multiget int, gets, sets, seed uint64) (*workload, error) {
+func newWorkload(p protocol, keys, valueSize, multiget int, gets, sets, seed uint64) (*workload, error) {
 	switch {
 	case keys < 1 || keys > maxKeys:
 		return nil, fmt.Errorf("--keys %d: must be from 1 to %d", keys, maxKeys)
@@ -51,25 +55,41 @@ func newWorkload(keys, valueSize, multiget int, gets, sets, seed uint64) (*workl
 		return nil, fmt.Errorf("--value-size %d: must be at least %d, because a value starts with its key", valueSize, keyLength)
 	case multiget < 1 || multiget > keys:
 		return nil, fmt.Errorf("--multiget %d: must be from 1 to the number of keys, %d", multiget, keys)
+	case multiget > 1 && p != classic:
+		return nil, fmt.Errorf("--multiget %d --protocol %s: only classic text has a get of many keys", multiget, p)
 	case gets+sets == 0:
 		return nil, fmt.Errorf("--ratio 0:0: one side must be more than 0")
 	}
 	w := &workload{
-		keys: keys, valueSize: valueSize, multiget: multiget, gets: gets, sets: sets,
+		protocol: p, keys: keys, valueSize: valueSize, multiget: multiget, gets: gets, sets: sets,
 		filler: fillerOf(valueSize - keyLength),
 		random: seed*0x9E3779B97F4A7C15 | 1,
 	}
 	for i := range keys {
 		key := fmt.Sprintf(keyFormat, i)
 		w.names = append(w.names, key...)
-		w.getLine = fmt.Appendf(w.getLine, "get %s\r\n", key)
-		w.setHead = fmt.Appendf(w.setHead, "set %s 0 0 %d\r\n%s", key, valueSize, key)
-		w.hitHead = fmt.Appendf(w.hitHead, "VALUE %s 0 %d\r\n%s", key, valueSize, key)
+		switch p {
+		case meta:
+			w.prepareMeta(key)
+		case binaryProtocol:
+			w.prepareBinary(key, uint32(i))
+		default:
+			w.prepareText(key)
+		}
 	}
 	w.getStride = len(w.getLine) / keys
 	w.setStride = len(w.setHead) / keys
 	w.hitStride = len(w.hitHead) / keys
 	return w, nil
+}
+
+// prepareText appends the requests of one key, and the answer to its get.
+func (w *workload) prepareText(key string) {
+	w.getLine = fmt.Appendf(w.getLine, "get %s\r\n", key)
+	w.setHead = fmt.Appendf(w.setHead, "set %s 0 0 %d\r\n%s", key, w.valueSize, key)
+	w.setTail = []byte("\r\n")
+	w.hitHead = fmt.Appendf(w.hitHead, "VALUE %s 0 %d\r\n%s", key, w.valueSize, key)
+	w.hitTail = []byte("\r\nEND\r\n")
 }
 
 // fillerOf is n bytes that differ from place to place, so that a value that
@@ -86,9 +106,13 @@ func (w *workload) key(k uint32) []byte {
 	return w.names[int(k)*keyLength : (int(k)+1)*keyLength]
 }
 
-// itemSize is the length of one value in an answer, from "VALUE" to its
-// closing "\r\n".
-func (w *workload) itemSize() int { return w.hitStride + len(w.filler) + 2 }
+// hitSize is the length of the answer to a get of one key that was found.
+func (w *workload) hitSize() int { return w.hitStride + len(w.filler) + len(w.hitTail) }
+
+// hit is the start of that answer, up to the key in the value.
+func (w *workload) hit(k uint32) []byte {
+	return w.hitHead[int(k)*w.hitStride : (int(k)+1)*w.hitStride]
+}
 
 // next chooses a request and appends its bytes to out.
 func (w *workload) next(out []byte) ([]byte, request) {
@@ -113,7 +137,7 @@ func (w *workload) next(out []byte) ([]byte, request) {
 func (w *workload) appendSet(out []byte, k uint32) []byte {
 	out = append(out, w.setHead[int(k)*w.setStride:(int(k)+1)*w.setStride]...)
 	out = append(out, w.filler...)
-	return append(out, '\r', '\n')
+	return append(out, w.setTail...)
 }
 
 // rand is xorshift64*, from Vigna, "An experimental exploration of

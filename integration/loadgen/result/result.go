@@ -7,6 +7,7 @@ package result
 // warm-up.
 type Result struct {
 	Address   string `json:"address"`
+	Protocol  string `json:"protocol"` // text, meta or binary
 	Clients   int    `json:"clients"`
 	Pipeline  int    `json:"pipeline"`
 	ValueSize int    `json:"value_size"`
