@@ -36,6 +36,14 @@ func (s *session) parse(data []byte) (used int) {
 		if used == len(data) {
 			return used
 		}
+		if !s.authenticated && (s.text || data[used] != protocol.BinaryMagic) {
+			n := s.prove(data[used:])
+			if n == 0 {
+				return used
+			}
+			used += n
+			continue
+		}
 		parser := &s.w.p.firstParser
 		if s.text {
 			parser = &s.w.p.textParser
@@ -53,6 +61,11 @@ func (s *session) parse(data []byte) (used int) {
 		s.text = true
 		start := used
 		used += n
+		if !s.authenticated && !s.allowed(r) {
+			s.leaving = true
+			s.wake()
+			return used
+		}
 		if s.take(r, data, used) {
 			continue
 		}

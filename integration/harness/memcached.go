@@ -71,7 +71,8 @@ func (s *Memcached) Stat(name string) int64 {
 	return n
 }
 
-// awaitAnswer returns when the program answers `version` with a VERSION line.
+// awaitAnswer returns when the program answers `version` with a VERSION line, or
+// asks for authentication.
 func awaitAnswer(tb testing.TB, p *Process, addr string) {
 	tb.Helper()
 	var last string
@@ -88,7 +89,7 @@ func awaitAnswer(tb testing.TB, p *Process, addr string) {
 		defer func() { _ = c.Close() }()
 		answer, err := c.Command("version")
 		last = fmt.Sprintf("answer %q, %v", answer, err)
-		return err == nil && strings.HasPrefix(answer, "VERSION ")
+		return err == nil && (strings.HasPrefix(answer, "VERSION ") || answer == "CLIENT_ERROR unauthenticated")
 	})
 	if !ok || !p.Running() {
 		tb.Fatalf("%s does not answer on %s: %s\n%s", p.Name, addr, last, p.Output())

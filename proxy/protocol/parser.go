@@ -2,6 +2,9 @@ package protocol
 
 import "bytes"
 
+// BinaryMagic is the first byte of a binary request (protocol_binary.txt).
+const BinaryMagic = 0x80
+
 const (
 	maxKey = 250 // KEY_MAX_LENGTH of memcached
 
@@ -76,7 +79,7 @@ func (p *Parser) ParseFrom(in []byte, searched int, r *Request) (n, need int) {
 			}
 		}
 	}
-	if len(in) > 0 && in[0] == 0x80 && !p.TextOnly {
+	if len(in) > 0 && in[0] == BinaryMagic && !p.TextOnly {
 		return invalidClose(r, replyError, in), 0
 	}
 	eol := bytes.IndexByte(in[searched:], '\n')
