@@ -18,6 +18,9 @@ const AuthKey = Prefix + "auth"
 // authStored is what a server answers that lets magent in.
 const authStored = "STORED\r\n"
 
+// binaryEvery is how often a mute server is asked in the binary protocol.
+const binaryEvery = 30 * time.Second
+
 var (
 	errAsks    = fmt.Errorf("%w: it asks for a user and a password: name a file with them with --server-auth-file", ErrAuth)
 	errRefuses = fmt.Errorf("%w: it refuses the user and password of --server-auth-file: write a line there that its own -Y file has, and send magent HUP", ErrAuth)
@@ -66,10 +69,7 @@ func (s *Server) Dial(ctx context.Context, connect, answer time.Duration) (*Clie
 	}
 	if err := s.prove(c, *login); err != nil {
 		c.Close()
-		if errors.Is(err, ErrClosed) {
-			err = s.whyClosed(ctx, connect, answer, err)
-		}
-		return nil, err
+		return nil, s.whyMute(ctx, connect, answer, err)
 	}
 	return c, nil
 }
@@ -97,21 +97,36 @@ func (s *Server) prove(c *Client, login protocol.Login) error {
 	return fmt.Errorf("%w: it answered %.40q to the authentication", ErrProtocol, line)
 }
 
-// whyClosed looks closer at a server that has closed the connection at the first
-// command: one that speaks the binary protocol alone answers in that.
-func (s *Server) whyClosed(ctx context.Context, connect, answer time.Duration, err error) error {
-	c, dialErr := DialClient(ctx, s.Address, connect, answer)
-	if dialErr != nil {
+// whyMute looks closer at a server that has closed the connection at the first
+// command, or has not answered it: one that speaks the binary protocol alone
+// answers in that. A server that hangs is not looked at often: it costs a wait.
+func (s *Server) whyMute(ctx context.Context, connect, answer time.Duration, err error) error {
+	if !errors.Is(err, ErrClosed) && !errors.Is(err, ErrTimeout) {
 		return err
 	}
-	defer c.Close()
-	// Version, which needs no authentication (protocol_binary.txt).
-	if c.Send("\x80\x0b"+strings.Repeat("\x00", 22)) != nil {
-		return err
+	now := time.Now().UnixNano()
+	if last := s.binaryAt.Load(); last == 0 || now-last > int64(binaryEvery) {
+		s.binaryAt.Store(now)
+		s.binary.Store(s.isBinary(ctx, connect, answer))
 	}
-	var first [1]byte
-	if _, readErr := io.ReadFull(c.in, first[:]); readErr == nil && first[0] == 0x81 {
+	if s.binary.Load() {
 		return errBinary
 	}
 	return err
+}
+
+// isBinary tells whether the server answers the binary version request, which
+// needs no authentication (protocol_binary.txt).
+func (s *Server) isBinary(ctx context.Context, connect, answer time.Duration) bool {
+	c, err := DialClient(ctx, s.Address, connect, answer)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	if c.Send("\x80\x0b"+strings.Repeat("\x00", 22)) != nil {
+		return false
+	}
+	var first [1]byte
+	_, err = io.ReadFull(c.in, first[:])
+	return err == nil && first[0] == 0x81
 }

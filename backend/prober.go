@@ -130,11 +130,11 @@ func (p *Prober) attempt(ctx context.Context) {
 	defer client.Close()
 	version, err := client.Ask("version\r\n")
 	switch {
-	case errors.Is(err, ErrClosed):
-		err = s.whyClosed(ctx, p.Options.Connect, p.Options.Answer, err)
-	case err == nil && version == protocol.Unauthenticated:
+	case err != nil:
+		err = s.whyMute(ctx, p.Options.Connect, p.Options.Answer, err)
+	case version == protocol.Unauthenticated:
 		err = errAsks
-	case err == nil && !strings.HasPrefix(version, "VERSION "):
+	case !strings.HasPrefix(version, "VERSION "):
 		err = fmt.Errorf("%w: it answered %.40q to version", ErrProtocol, version)
 	}
 	if err != nil {

@@ -60,6 +60,8 @@ type Server struct {
 	login    atomic.Pointer[protocol.Login] // what is proved to it when it asks; see Dial
 	asks     atomic.Bool                    // it asked when it was last dialled
 	problem  atomic.Pointer[string]         // why it does not let magent in
+	binary   atomic.Bool                    // it answered in the binary protocol, when that was tried last
+	binaryAt atomic.Int64                   // when that was, Unix nanoseconds
 	refused  atomic.Bool                    // the last probe found nobody there
 	probed   atomic.Bool                    // a probe has failed
 	changed  func(*Server, Change)
@@ -228,6 +230,7 @@ func (s *Server) bringUp(word uint64, to State, why string) bool {
 	}
 	s.failures.Store(0)
 	s.problem.Store(nil)
+	s.binary.Store(false)
 	s.noRuns.Store(false)
 	s.changed(s, Change{State(word), to, why})
 	return true

@@ -38,7 +38,7 @@ func (s *session) parse(data []byte) (used int) {
 		}
 		if !s.authenticated && (s.text || data[used] != protocol.BinaryMagic) {
 			n := s.prove(data[used:])
-			if n == 0 {
+			if searched = 0; n == 0 {
 				return used
 			}
 			used += n
