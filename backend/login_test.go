@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -180,7 +181,11 @@ func TestProblemsOfServersThatAsk(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := startMemcached(t, test.args...)
-			p := probe(t, addressAt(m.at), 1, quickProbes, func(s *Server) { s.SetLogin(test.login) })
+			probes := quickProbes
+			if test.args[0] == "-B" {
+				probes.Answer = 300 * time.Millisecond // it waits for more than a line of text
+			}
+			p := probe(t, addressAt(m.at), 1, probes, func(s *Server) { s.SetLogin(test.login) })
 			eventually(t, "it says "+test.want, func() bool { return strings.Contains(p.Problem(), test.want) })
 			if err := within(t, p.reports, "the report"); !errors.Is(err, ErrAuth) {
 				t.Errorf("reported %v", err)
