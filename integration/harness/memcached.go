@@ -55,6 +55,13 @@ func (s *Memcached) Restart() {
 	s.start(tb)
 }
 
+// RestartWith is Restart with other arguments than those of StartMemcached.
+func (s *Memcached) RestartWith(args ...string) {
+	s.tb.Helper()
+	s.args = args
+	s.Restart()
+}
+
 // Stat returns one number of the server's own `stats`.
 func (s *Memcached) Stat(name string) int64 {
 	s.tb.Helper()
