@@ -198,3 +198,28 @@ func TestProblemsOfServersThatAsk(t *testing.T) {
 		})
 	}
 }
+
+// The item that a proof leaves on a server that does not ask any more cannot be
+// read, and does not make an empty server look like one that is not.
+//
+// promise: C7
+func TestProofLeavesNothingOnAServerThatAsksNot(t *testing.T) {
+	m := startMemcached(t)
+	c := dialTest(t, m)
+	if answer, err := c.Ask("%s", protocol.AppendAuth(nil, AuthKey, *testLogin)); err != nil || answer != "STORED" {
+		t.Fatalf("%q, %v", answer, err)
+	}
+	stats, err := c.Stats()
+	if err != nil || stats["curr_items"] != "1" {
+		t.Fatalf("%s items, %v: the item is not counted, so this test shows nothing", stats["curr_items"], err)
+	}
+	recovery := &fakeRecovery{decide: func(*Server, Return) Verdict { return Verdict{To: Up, Why: "for the test"} }}
+	p := probeWith(t, addressAt(m.at), recovery, func(s *Server) { s.SetLogin(testLogin) })
+	p.awaitUp(t)
+	if returns, _, _ := recovery.seen(); len(returns) == 0 || !returns[0].Empty {
+		t.Errorf("it returned as %+v, want empty", returns)
+	}
+	if held, err := c.Gets(AuthKey); err != nil || len(held) > 0 {
+		t.Errorf("it holds %v, %v", held, err)
+	}
+}

@@ -89,7 +89,7 @@ func firstCommands(rnd *rand.Rand) [][][]byte {
 		proof, proof + "get x\r\nset k 0 0 1\r\nv\r\nget k\r\n", "get x\r\n" + proof + "verbosity 1\r\n",
 		"quit\r\n", "stats\r\n", "flush_all\r\nget x\r\n", "\r\n", "\n", "\n\n", "get x\n",
 		"set a 0 0 12 noreply\r\nalice secret\r\n", "set a 0 0 12\nalice secret\r\nget x\r\n", "set a b c 12\r\nalice secret\r\n",
-		"set a 0 0 12\r\nalice secret\n\nget x\r\n", "set a 0 0 6\r\nalice \r\n", "set a 0 0 14\r\nalice secret x\r\n",
+		"set a 0 0 12\r\nalice secret\n\nget x\r\n", "set a 0 0 11\r\nalice secret\r\n", "set a 0 0 3\r\nxyzab", "set a 0 0 12\r\nalice secret\n\n", "set a 0 0 6\r\nalice \r\n", "set a 0 0 14\r\nalice secret x\r\n",
 		"set a 0 0 15\r\n  alice  secret\r\n", "set a 0 0 +12\r\nalice secret\r\n", "set a 0 0 -1\r\nalice secret\r\n",
 		"set a 0 0 4294967308\r\nalice secret\r\n", "set a 0 0 12x\r\nalice secret\r\n", "set a 0 0 0\r\n\r\nget x\r\n",
 		"set a 0 0 12\r\nalice wrongg\r\n" + proof + "get x\r\n", "set a 0 0 12\r\nalice wrongg\r\nget x\r\n",
@@ -141,7 +141,7 @@ func TestAuthenticationAsMemcached(t *testing.T) {
 			}
 			got, err := answersTo(t, m.Addr, list[j])
 			if err != nil || got != want {
-				return fmt.Errorf("%.200q\nmemcached: %.300q\nmagent:    %.300q, %w", list[j], want, got, err)
+				return fmt.Errorf("%.200q\nmemcached: %.300q\nmagent:    %.300q, %v", list[j], want, got, err)
 			}
 		}
 		return nil
