@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"magent/proxy/protocol"
 )
 
 // State is what may be asked of a server.
@@ -52,11 +54,16 @@ type Server struct {
 	failures atomic.Int32    // unanswered reads in a row
 	since    atomic.Int64    // when it went out, Unix nanoseconds
 	life     atomic.Pointer[Life]
-	greeting atomic.Pointer[string] // what a connection to this life is answered first; see Greeting
-	tag      atomic.Uint64          // marks this life's cas tokens
-	clock    atomic.Int64           // nanoseconds that its clock is ahead of ours
-	refused  atomic.Bool            // the last probe found nobody there
-	probed   atomic.Bool            // a probe has failed
+	greeting atomic.Pointer[string]         // what a connection to this life is answered first; see Greeting
+	tag      atomic.Uint64                  // marks this life's cas tokens
+	clock    atomic.Int64                   // nanoseconds that its clock is ahead of ours
+	login    atomic.Pointer[protocol.Login] // what is proved to it when it asks; see Dial
+	asks     atomic.Bool                    // it asked when it was last dialled
+	problem  atomic.Pointer[string]         // why it does not let magent in
+	binary   atomic.Bool                    // it answered in the binary protocol, when that was tried last
+	binaryAt atomic.Int64                   // when that was, Unix nanoseconds
+	refused  atomic.Bool                    // the last probe found nobody there
+	probed   atomic.Bool                    // a probe has failed
 	changed  func(*Server, Change)
 	kick     chan struct{}
 
@@ -226,6 +233,8 @@ func (s *Server) bringUp(word uint64, to State, why string) bool {
 		return false
 	}
 	s.failures.Store(0)
+	s.problem.Store(nil)
+	s.binary.Store(false)
 	s.noRuns.Store(false)
 	s.changed(s, Change{State(word), to, why})
 	return true

@@ -130,7 +130,7 @@ func (p *Proxy) pair(server, other int32) int { return int(server)*len(p.servers
 // dial connects to a server beside the loops' connections.
 func (p *Proxy) dial(ctx context.Context, server int32) (*backend.Client, error) {
 	o := p.options.Load()
-	return backend.DialClient(ctx, p.servers[server].Address, o.ConnectTimeout, o.ServerTimeout)
+	return p.servers[server].Dial(ctx, o.ConnectTimeout, o.ServerTimeout)
 }
 
 // record is that of one server on another.
