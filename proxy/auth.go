@@ -142,8 +142,10 @@ func (p *Proxy) Authenticate(user, password string) bool {
 // what memcached lets pass (authenticated in proto_bin.c) may.
 func (s *session) allowed(r *protocol.Request) bool {
 	switch r.Op {
-	case protocol.OpVersion, protocol.OpInvalid, protocol.OpSaslList, protocol.OpSaslAuth, protocol.OpSaslStep:
+	case protocol.OpVersion, protocol.OpSaslList, protocol.OpSaslAuth, protocol.OpSaslStep:
 		return true
+	case protocol.OpInvalid:
+		return r.Close || s.authenticated
 	}
 	return s.authenticated
 }

@@ -310,7 +310,7 @@ func TestMemcachedAgreesOnRandomBinaryRequests(t *testing.T) {
 	statuses, left := map[string]int{}, 0
 	const count = 6000
 	for i := range count {
-		in, err := g.BinaryRequest(p)
+		in, err := g.binaryRequest(p)
 		if err != nil {
 			t.Fatal(err)
 		}
