@@ -24,6 +24,7 @@ const (
 // client is one client, in one version, and its driver.
 type client struct {
 	name      string
+	label     string // of its tests, where the name is not enough
 	language  string
 	protocols []string
 	run       []string // the driver's command; its arguments come behind it
@@ -38,11 +39,11 @@ type client struct {
 var clients = []client{
 	python("pylibmc", "/usr/lib/python3/dist-packages/pylibmc", "text", "binary"),
 	python("pymemcache", "/usr/lib/python3/dist-packages/pymemcache", "text"),
-	python("python-memcached", "/usr/lib/python3/dist-packages/memcache.py", "text"),
+	packaged(python("python-memcached", "/usr/lib/python3/dist-packages/memcache.py", "text"), "python3-memcache"),
 	script("php-memcached", "PHP", []string{"php", "testdata/php-memcached/driver.php"}, "text", "binary"),
 	script("dalli", "Ruby", []string{"ruby", "testdata/dalli/driver.rb"}, "binary"),
 	{
-		name: "dalli", language: "Ruby", protocols: []string{"binary", "meta"}, pinned: true, needs: []string{dalliLib},
+		name: "dalli", label: "dalli-3.2", language: "Ruby", protocols: []string{"binary", "meta"}, pinned: true, needs: []string{dalliLib},
 		run:     []string{"ruby", "-I", dalliLib, "testdata/dalli/driver.rb"},
 		version: []string{"ruby", "-I", dalliLib, "testdata/dalli/driver.rb", "--version"},
 	},
@@ -55,11 +56,10 @@ var clients = []client{
 		run: []string{os.Args[0]}, env: []string{driverEnv + "=gomemcache"},
 		version: []string{"go", "list", "-m", "-f", "{{.Version}}", "github.com/bradfitz/gomemcache"},
 	},
-	{
+	packaged(client{
 		name: "spymemcached", language: "Java", protocols: []string{"text", "binary"}, needs: []string{spymemJar},
 		prepare: compiled, run: []string{"java"},
-		version: []string{"dpkg-query", "-W", "-f", "${source:Upstream-Version}", "libspymemcached-java"},
-	},
+	}, "libspymemcached-java"),
 }
 
 func script(name, language string, run []string, protocols ...string) client {
@@ -67,6 +67,13 @@ func script(name, language string, run []string, protocols ...string) client {
 		name: name, language: language, protocols: protocols, run: run,
 		version: append(append([]string{}, run...), "--version"),
 	}
+}
+
+// packaged is for a client that does not know its own version: it is that of
+// its package.
+func packaged(c client, name string) client {
+	c.version = []string{"dpkg-query", "-W", "-f", "${source:Upstream-Version}", name}
+	return c
 }
 
 func python(name, file string, protocols ...string) client {

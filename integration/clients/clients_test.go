@@ -1,6 +1,7 @@
 package clients
 
 import (
+	"cmp"
 	"os"
 	"testing"
 
@@ -23,7 +24,7 @@ func TestClientsSeeWhatMemcachedShowsThem(t *testing.T) {
 	var table table
 	t.Run("with", func(t *testing.T) {
 		for _, c := range clients {
-			t.Run(c.name, func(t *testing.T) {
+			t.Run(cmp.Or(c.label, c.name), func(t *testing.T) {
 				t.Parallel()
 				c.check(t)
 				version := c.installed(t)
@@ -66,10 +67,15 @@ func runBoth(t *testing.T, argv, env []string, protocol string) []string {
 	// Both run at the same time: they wait for items to expire most of it.
 	direct := startDriver(t, "of memcached", argv, env, alone.Addr, protocol)
 	through := startDriver(t, "of magent", argv, env, magent.Addr, protocol)
-	direct.untilReady()
+	if !direct.untilReady() {
+		t.FailNow()
+	}
 	want := direct.goOn()
 	checkSurvival(t, "memcached, which did not die", want)
-	through.untilReady()
+	if !through.untilReady() {
+		compare(t, want, through.lines)
+		return want
+	}
 	primary.Kill()
 	got := through.goOn()
 	checkSurvival(t, "magent", got)

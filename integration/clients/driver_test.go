@@ -60,18 +60,19 @@ func startDriver(t *testing.T, what string, argv, env []string, addr, protocol s
 	return d
 }
 
-// untilReady reads lines until the driver waits. It fails the test when the
-// driver has ended instead.
-func (d *driver) untilReady() {
+// untilReady reads lines until the driver waits. Where the driver ends instead,
+// the test has failed, and it returns false.
+func (d *driver) untilReady() bool {
 	d.t.Helper()
 	for d.stdout.Scan() {
 		if d.stdout.Text() == ready {
-			return
+			return true
 		}
 		d.lines = append(d.lines, d.stdout.Text())
 	}
 	err := d.cmd.Wait()
-	d.t.Fatalf("the driver %s ended too early: %v\n%s\n%s", d.what, err, tail(d.lines), d.stderr.String())
+	d.t.Errorf("the driver %s ended too early: %v\n%s\n%s", d.what, err, tail(d.lines), d.stderr.String())
+	return false
 }
 
 // goOn lets a driver that waits go on, and returns all its lines when it has ended.
