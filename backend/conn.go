@@ -249,11 +249,24 @@ func (c *Conn) greet() bool {
 	return true
 }
 
+// noNote is the answer to greet of a server that holds no note.
+const noNote = "END\r\n"
+
 // greeted takes the answer to greet from the start of in. It returns 0 bytes
 // when the answer is not whole.
 func (c *Conn) greeted(in []byte) (n int, ok bool) {
 	n = min(len(in), len(c.greeting))
 	switch {
+	case string(in[:n]) != c.greeting[:n] && c.Server.flushesNow():
+		// The note is gone with all other items, and what is stored in this second is.
+		if n := min(len(in), len(noNote)); string(in[:n]) != noNote[:n] {
+			c.fail(ErrNewLife)
+			return 0, false
+		} else if n < len(noNote) {
+			return 0, true
+		}
+		c.greeting = ""
+		return len(noNote), true
 	case string(in[:n]) != c.greeting[:n]:
 		switch n := min(len(in), len(tooMany)); {
 		case !bytes.Equal(in[:n], tooMany[:n]):

@@ -10,6 +10,10 @@ import (
 	"magent/proxy/protocol"
 )
 
+// flushLasts is for how many seconds behind its time a flush_all may be seen, until
+// magent has written its notes anew.
+const flushLasts = 3
+
 // State is what may be asked of a server.
 type State uint8
 
@@ -49,6 +53,7 @@ type Server struct {
 	answered atomic.Int64    // when the prober last got an answer since it went down, Unix nanoseconds
 	modern   atomic.Bool     // its version has quiet meta sets
 	tokens   atomic.Bool     // it takes cas tokens that are chosen for it
+	flush    atomic.Int64    // Unix seconds of a flush_all with a delay, 0 for none
 	itemMax  atomic.Int64    // bytes of its largest item, while it takes tokens
 	noRuns   atomic.Bool     // a set in a run failed
 	failures atomic.Int32    // unanswered reads in a row
@@ -113,6 +118,21 @@ func (s *Server) Absent() bool {
 
 // Refuses tells whether nobody is there at the server's address.
 func (s *Server) Refuses() bool { return !s.Serves() && s.refused.Load() }
+
+// FlushesAt notes when the server carries out a flush_all with a delay, in Unix
+// seconds; 0 is never.
+func (s *Server) FlushesAt(at int64) { s.flush.Store(at) }
+
+// flushesNow tells whether such a flush_all may be under way. memcached carries it
+// out by its own clock, a second early, and hides what is stored in that second.
+func (s *Server) flushesNow() bool {
+	at := s.flush.Load()
+	if at == 0 {
+		return false
+	}
+	since := s.Clock() - at
+	return since >= -2 && since <= flushLasts
+}
 
 // HasMeta tells whether the server can tell an item's lifetime and be sent
 // meta commands (memcached 1.6.14 and later).

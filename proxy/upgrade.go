@@ -160,7 +160,7 @@ func (p *Proxy) Adopt(state []byte) error {
 	for i, s := range p.servers {
 		p.adoptServer(int32(i), h.Servers[s.Name()])
 	}
-	p.recovery.flushAt.Store(h.FlushAt)
+	p.recovery.setFlushAt(h.FlushAt)
 	p.recovery.presence.name = h.Name
 	return p.start(h.Listeners, func() {
 		for _, s := range p.servers {
