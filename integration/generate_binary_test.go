@@ -18,6 +18,9 @@ var quietForms = map[byte]byte{
 
 // step returns the next step. None leaves the connection out of step, or closed.
 func (g binaryGenerator) step() step {
+	if g.quietRun() {
+		return g.send(&request{op: opNoop}, "")
+	}
 	r := &request{}
 	key := g.anyKey()
 	switch n := g.rng.IntN(40); {
@@ -143,7 +146,7 @@ func (g binaryGenerator) send(r *request, key string) step {
 	}
 	r.opaque = uint32(n)<<8 | g.rng.Uint32()&0xff //nolint:gosec // a few thousand steps
 	g.asked[fmt.Sprint("binary ", r.opaque)] = key
-	if quiet, ok := quietForms[r.op]; ok && g.rng.IntN(3) == 0 {
+	if quiet, ok := quietForms[r.op]; ok && (g.quiet > 0 || g.rng.IntN(3) == 0) {
 		r.op = quiet
 	}
 	if g.rng.IntN(10) == 0 {
@@ -151,7 +154,7 @@ func (g binaryGenerator) send(r *request, key string) step {
 	}
 	of := token{}
 	if g.rng.IntN(4) == 0 {
-		of = g.token(key)
+		of = g.token(key, false)
 	}
 	var s step
 	for i := range s.request {

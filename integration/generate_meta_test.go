@@ -3,6 +3,7 @@ package integration
 import (
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -20,6 +21,8 @@ func (f *flagSet) add(words ...string) {
 	}
 }
 
+func (f *flagSet) has(word string) bool { return slices.Contains(f.words, [2]string{word, word}) }
+
 // maybe adds a flag once in n times.
 func (g metaGenerator) maybe(f *flagSet, n int, word string) {
 	if g.rng.IntN(n) == 0 {
@@ -29,6 +32,9 @@ func (g metaGenerator) maybe(f *flagSet, n int, word string) {
 
 // step returns the next step.
 func (g metaGenerator) step() step {
+	if g.quietRun() {
+		return both("mn" + g.end())
+	}
 	switch n := g.rng.IntN(40); {
 	case n < 8:
 		return g.classic()
@@ -73,7 +79,9 @@ func (g metaGenerator) end() string {
 // common adds the flags that every command of a key may have.
 func (g metaGenerator) common(f *flagSet, key string, n int) {
 	g.maybe(f, 3, "k")
-	g.maybe(f, 4, "q")
+	if g.quiet > 0 || g.rng.IntN(5) == 0 {
+		f.add("q")
+	}
 	switch g.rng.IntN(8) {
 	case 0, 1, 2, 3:
 		opaque := "s" + strconv.Itoa(n)
@@ -89,7 +97,7 @@ func (g metaGenerator) common(f *flagSet, key string, n int) {
 // token adds flag C, and E where that is allowed.
 func (g metaGenerator) token(f *flagSet, key string, compare, explicit int) {
 	if g.rng.IntN(compare) == 0 {
-		of := g.vocabulary.token(key)
+		of := g.vocabulary.token(key, f.has("I"))
 		f.words = append(f.words, [2]string{fmt.Sprint("C", of[0]), fmt.Sprint("C", of[1])})
 	}
 	switch {
