@@ -150,7 +150,7 @@ func (s *stage) hold(t *testing.T, seed uint64, of mixture, flush bool) string {
 		}
 	}
 	s.settle()
-	return sameState(t, s.observers, s.names, words.keys(), d.meaning.apart)
+	return sameState(t, d, s.observers, s.names, words.keys())
 }
 
 // The differences that the tests below find are magent's: two servers of the

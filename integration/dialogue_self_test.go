@@ -43,7 +43,7 @@ func TestConversationsShowWhatDiffers(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDialogue(t, rand.New(rand.NewPCG(1, 1)), "", &side{name: "one"}, &side{name: "other"})
-			d.log = []spoken{{line: "text"}}
+			d.log = []spoken{{conn: "text"}}
 			var answers [2][]answer
 			for i, text := range []string{c.a, c.b} {
 				r := bufio.NewReader(strings.NewReader(text))
@@ -115,14 +115,14 @@ func TestStateShowsWhatDiffers(t *testing.T) {
 				_, err = side.Command("%s", text)
 				must(t, err)
 			}
-			diff, err := different(oa, ob, []string{c.name}, 2)
+			diff, _, err := different(oa, ob, []string{c.name}, 2)
 			if err != nil || (diff != "") != c.values {
 				t.Errorf("%q, %v", diff, err)
 			}
 			if c.values {
 				return
 			}
-			diff, err = differentMarks([]*observer{oa, ob}, []string{"one", "other"}, []string{c.name}, 0)
+			diff, _, err = differentMarks([]*observer{oa, ob}, []string{"one", "other"}, []string{c.name}, 0)
 			if err != nil || diff == "" {
 				t.Errorf("%q, %v", diff, err)
 			}
