@@ -84,8 +84,12 @@ func (o *observer) look(key string) (seen, error) {
 }
 
 // marks asks for what only a get shows, and changes by it: whether the item is
-// stale, whether a client is renewing it, and whether its key is a binary one.
+// stale, whether a client is renewing it, and, of a key that text can name,
+// whether it is a binary one.
 func (o *observer) marks(key string) (string, error) {
+	if strings.ContainsAny(key, unnameable) {
+		return o.ask("mg", key, " s u")
+	}
 	return o.ask("mg", key, " s k u")
 }
 
@@ -110,6 +114,7 @@ func different(a, b *observer, keys []string, apart int64) (diff, one string, er
 			out = append(out, fmt.Sprintf("%s: value %s and %s", short(key), show([]byte(x.value)), show([]byte(y.value))))
 		case x.flags != y.flags:
 			out = append(out, fmt.Sprintf("%s: flags %d and %d", short(key), x.flags, y.flags))
+		case x.ttl > far && y.ttl > far:
 		case (x.ttl < 0) != (y.ttl < 0) || x.ttl-y.ttl > apart || y.ttl-x.ttl > apart:
 			out = append(out, fmt.Sprintf("%s: %d and %d seconds to live", short(key), x.ttl, y.ttl))
 		}

@@ -14,6 +14,9 @@ const stamps = 1_700_000_000
 
 func isStamp(n uint64) bool { return n >= stamps && n < stamps+1<<20 }
 
+// unnameable are the bytes that a key of the text protocols cannot hold.
+const unnameable = " \r\n\x00"
+
 // longestEncoded is how long a key may be to fit in a command as base64.
 const longestEncoded = 186
 

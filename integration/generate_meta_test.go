@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
 	"slices"
@@ -233,7 +234,7 @@ func (f *flagSet) distinct() *flagSet {
 func (g metaGenerator) about(verb, key string, f *flagSet, value []byte) step {
 	g.used[key] = true
 	name := key
-	if strings.ContainsAny(key, " \r\n\x00") || g.rng.IntN(6) == 0 && len(key) <= longestEncoded {
+	if strings.ContainsAny(key, unnameable) || g.rng.IntN(6) == 0 && len(key) <= longestEncoded {
 		name = base64.StdEncoding.EncodeToString([]byte(key))
 		f.add("b")
 	}
@@ -343,5 +344,6 @@ func (g metaGenerator) closer() step {
 	}
 	s := both(texts[g.rng.IntN(len(texts))])
 	s.closes = true
+	s.cut = bytes.Contains(s.request[0], []byte("00000"))
 	return s
 }
