@@ -1,8 +1,10 @@
 package integration
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -20,6 +22,8 @@ func (f *flagSet) add(words ...string) {
 	}
 }
 
+func (f *flagSet) has(word string) bool { return slices.Contains(f.words, [2]string{word, word}) }
+
 // maybe adds a flag once in n times.
 func (g metaGenerator) maybe(f *flagSet, n int, word string) {
 	if g.rng.IntN(n) == 0 {
@@ -29,6 +33,9 @@ func (g metaGenerator) maybe(f *flagSet, n int, word string) {
 
 // step returns the next step.
 func (g metaGenerator) step() step {
+	if g.quietRun() {
+		return both("mn" + g.end())
+	}
 	switch n := g.rng.IntN(40); {
 	case n < 8:
 		return g.classic()
@@ -73,7 +80,9 @@ func (g metaGenerator) end() string {
 // common adds the flags that every command of a key may have.
 func (g metaGenerator) common(f *flagSet, key string, n int) {
 	g.maybe(f, 3, "k")
-	g.maybe(f, 4, "q")
+	if g.quiet > 0 || g.rng.IntN(5) == 0 {
+		f.add("q")
+	}
 	switch g.rng.IntN(8) {
 	case 0, 1, 2, 3:
 		opaque := "s" + strconv.Itoa(n)
@@ -89,7 +98,7 @@ func (g metaGenerator) common(f *flagSet, key string, n int) {
 // token adds flag C, and E where that is allowed.
 func (g metaGenerator) token(f *flagSet, key string, compare, explicit int) {
 	if g.rng.IntN(compare) == 0 {
-		of := g.vocabulary.token(key)
+		of := g.vocabulary.token(key, f.has("I"))
 		f.words = append(f.words, [2]string{fmt.Sprint("C", of[0]), fmt.Sprint("C", of[1])})
 	}
 	switch {
@@ -225,7 +234,7 @@ func (f *flagSet) distinct() *flagSet {
 func (g metaGenerator) about(verb, key string, f *flagSet, value []byte) step {
 	g.used[key] = true
 	name := key
-	if strings.ContainsAny(key, " \r\n\x00") || g.rng.IntN(6) == 0 && len(key) <= longestEncoded {
+	if strings.ContainsAny(key, unnameable) || g.rng.IntN(6) == 0 && len(key) <= longestEncoded {
 		name = base64.StdEncoding.EncodeToString([]byte(key))
 		f.add("b")
 	}
@@ -335,5 +344,6 @@ func (g metaGenerator) closer() step {
 	}
 	s := both(texts[g.rng.IntN(len(texts))])
 	s.closes = true
+	s.cut = bytes.Contains(s.request[0], []byte("00000"))
 	return s
 }
