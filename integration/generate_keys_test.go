@@ -80,7 +80,7 @@ func (v *vocabulary) token(key string, ordered bool) token {
 		if of, ok = v.tokens[""]; ok {
 			return of
 		}
-	case n < 18:
+	case n < 18 && !ordered: // nobody was told it
 		return token{1, 1}
 	}
 	return token{noToken, noToken}

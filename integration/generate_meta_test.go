@@ -48,7 +48,11 @@ func (g metaGenerator) step() step {
 	case n < 35:
 		return g.arithmetic()
 	case n < 36:
-		return g.about("me", g.anyKey(), &flagSet{}, nil)
+		key := g.anyKey()
+		if strings.ContainsAny(key, unnameable) { // memcached answers it as it is, which may be more than one line
+			key = g.plainKey()
+		}
+		return g.about("me", key, &flagSet{}, nil)
 	case n < 37:
 		return both("mn" + g.end())
 	default:
@@ -78,8 +82,14 @@ func (g metaGenerator) end() string {
 }
 
 // common adds the flags that every command of a key may have.
-func (g metaGenerator) common(f *flagSet, key string, n int) {
-	g.maybe(f, 3, "k")
+//
+// Two things are left out, where magent differs on purpose: memcached refuses too
+// long an opaque of mg and ma when it has carried them out already, and answers a
+// key of mg that no line can hold as it is.
+func (g metaGenerator) common(f *flagSet, verb, key string, n int) {
+	if verb != "mg" || !strings.ContainsAny(key, unnameable) {
+		g.maybe(f, 3, "k")
+	}
 	if g.quiet > 0 || g.rng.IntN(5) == 0 {
 		f.add("q")
 	}
@@ -89,7 +99,11 @@ func (g metaGenerator) common(f *flagSet, key string, n int) {
 		g.asked[opaque] = key
 		f.add("O" + opaque)
 	case 4:
-		f.add("O" + strings.Repeat("o", []int{0, 1, 30, 31, 32, 33, 60}[g.rng.IntN(7)]))
+		lengths := []int{0, 1, 30, 31, 32, 33, 60}
+		if verb == "mg" || verb == "ma" {
+			lengths = lengths[:4]
+		}
+		f.add("O" + strings.Repeat("o", lengths[g.rng.IntN(len(lengths))]))
 	}
 	g.maybe(f, 30, "Lignored")
 	g.maybe(f, 30, "P1")
@@ -114,7 +128,7 @@ func (g metaGenerator) get() step {
 	key := g.anyKey()
 	n := g.next(key)
 	f := &flagSet{}
-	g.common(f, key, n)
+	g.common(f, "mg", key, n)
 	for _, w := range []string{"v", "v", "s", "t", "c", "c", "f", "h", "l"} {
 		g.maybe(f, 4, w)
 	}
@@ -137,7 +151,7 @@ func (g metaGenerator) set() step {
 	key := g.anyKey()
 	n := g.next(key)
 	f := &flagSet{}
-	g.common(f, key, n)
+	g.common(f, "ms", key, n)
 	for _, w := range []string{"c", "c", "s", "f", "I", "I"} {
 		g.maybe(f, 5, w)
 	}
@@ -165,7 +179,7 @@ func (g metaGenerator) large() step {
 	key := g.largeKey()
 	n := g.next(key)
 	f := &flagSet{}
-	g.common(f, key, n)
+	g.common(f, "ms", key, n)
 	g.maybe(f, 3, "M"+[]string{"S", "E", "A", "P", "R"}[g.rng.IntN(5)])
 	g.maybe(f, 3, "c")
 	return g.about("ms", key, f.distinct(), []byte(largeValue(g.largeSize())))
@@ -175,7 +189,7 @@ func (g metaGenerator) remove() step {
 	key := g.anyKey()
 	n := g.next(key)
 	f := &flagSet{}
-	g.common(f, key, n)
+	g.common(f, "md", key, n)
 	if g.rng.IntN(2) == 0 {
 		f.add("I")
 	}
@@ -192,7 +206,7 @@ func (g metaGenerator) arithmetic() step {
 	}
 	n := g.next(key)
 	f := &flagSet{}
-	g.common(f, key, n)
+	g.common(f, "ma", key, n)
 	for _, w := range []string{"v", "v", "t", "c", "c", "s", "f"} {
 		g.maybe(f, 4, w)
 	}
@@ -242,7 +256,7 @@ func (g metaGenerator) about(verb, key string, f *flagSet, value []byte) step {
 	// What memcached does not take as the value of a refused command it takes as
 	// a command, and a long one without a line end closes the connection.
 	if g.rng.IntN(12) == 0 && len(value) < 500 {
-		g.noise(f)
+		g.noise(f, verb)
 	}
 	gap := " "
 	if g.rng.IntN(25) == 0 {
@@ -275,12 +289,15 @@ func (g metaGenerator) about(verb, key string, f *flagSet, value []byte) step {
 
 // noise adds a flag that memcached refuses, ignores, or takes in its own way.
 // None makes a number that is too long or that counts in an unknown direction.
-func (g metaGenerator) noise(f *flagSet) {
+func (g metaGenerator) noise(f *flagSet, verb string) {
 	words := []string{
 		"T", "Tabc", "T-", "T99999999999", "T1x", "T100T100", "C", "Cabc", "C-1", "C1x", "E", "Eabc", "E-1",
 		"F", "Fabc", "F-1", "F4294967296", "N", "Nabc", "N1x", "R", "Rabc", "R1x", "J", "Jabc", "J-1", "D", "Dabc", "D-1", "D1x",
 		"M", "Mz", "M1", "Z", "W", "X", "y", "?", "1", "S100", "\x7f", "\x01", "noreply", "b", "v", "k", "k1", "vv", "qq", "O", "L", "P",
-		"O" + strings.Repeat("x", 40), strings.Repeat("k", 40), "é",
+		strings.Repeat("k", 40), "é",
+	}
+	if verb == "ms" || verb == "md" {
+		words = append(words, "O"+strings.Repeat("x", 40))
 	}
 	at := 0
 	if len(f.words) > 0 {
