@@ -87,15 +87,6 @@ func isOneOf(flag byte, flags string) bool {
 	return false
 }
 
-// appendStale marks the item that the request has stored as stale.
-func (r *request) appendStale(dst []byte, s *backend.Server) []byte {
-	dst = append(protocol.AppendMetaStart(dst, "md ", r.key()), " I"...)
-	if r.token != 0 && s.TakesTokens() {
-		dst = strconv.AppendUint(append(dst, " E"...), r.token, 10)
-	}
-	return append(dst, lineEnd...)
-}
-
 // answeredRaw is told the line that a server answered to a meta request as the
 // client wrote it.
 func (w *worker) answeredRaw(r *request, line []byte, kind protocol.Answer) {
@@ -160,7 +151,7 @@ func (w *worker) mirrorMetaGet(r *request, line []byte) bool {
 		return false
 	}
 	switch {
-	case r.seen.Has('N') && protocol.MarksOf(line).Won:
+	case protocol.MarksOf(line).Won:
 		return w.mirror(r, protocol.OpMetaGet)
 	case r.seen.Has('T'):
 		return w.mirror(r, protocol.OpTouch)
