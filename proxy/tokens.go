@@ -139,7 +139,7 @@ func (w *worker) dropped(r *request, kind protocol.Answer) bool {
 	default:
 		return false
 	}
-	if kind != protocol.ServerError || r.dialect == protocol.Meta || r.classic || r.encoded || r.compares && r.op != protocol.OpCas {
+	if kind != protocol.ServerError || r.dialect == protocol.Meta || r.isBinarySet() || r.classic || r.encoded || r.compares && r.op != protocol.OpCas {
 		return false // no classic command can follow
 	}
 	at, other := r.primary, r.backup
