@@ -121,7 +121,11 @@ func (p *Parser) parseMetaSet(in []byte, header int, key, words []byte, r *Reque
 	word, words := NextKey(words)
 	size, ok := parseInt32(word)
 	if !ok || word == nil || size < 0 || size > math.MaxInt32-2 {
-		invalid(r, replyBadFormat)
+		reply := replyBadFormat
+		if tooManyWords(words, 3) {
+			reply = metaTooManyElse
+		}
+		invalid(r, reply)
 		return header, 0
 	}
 	*r = Request{Op: OpSet, Dialect: Meta, Key: key}
@@ -245,20 +249,17 @@ func parseMetaDebug(key, words []byte, r *Request) {
 func (r *Request) takeWords(words []byte, before int, old bool) (wrong metaError) {
 	words = trimSpaces(words)
 	r.Words = words
-	count := before
-	for word, rest := NextKey(words); word != nil; word, rest = NextKey(rest) {
-		if count++; count > maxMetaWords {
-			return metaTooMany
-		}
+	if tooManyWords(words, before) {
+		return metaTooMany
 	}
 	failed, reply := false, metaBadFormat
 	for word, rest := NextKey(words); word != nil; word, rest = NextKey(rest) {
 		flag := word[0]
-		if flag >= 127 {
-			return metaDuplicate
-		}
 		bit := metaFlag(flag)
-		if r.Meta&bit != 0 {
+		if flag >= 127 || r.Meta&bit != 0 {
+			if r.Foreign {
+				continue // which of the two is wrong depends on the server
+			}
 			return metaDuplicate
 		}
 		r.Meta |= bit
@@ -272,13 +273,27 @@ func (r *Request) takeWords(words []byte, before int, old bool) (wrong metaError
 			}
 		}
 	}
-	if r.Foreign && (!r.Base64 || validBase64(r.Key)) {
+	if r.Foreign {
+		if r.Base64 && !validBase64(r.Key) {
+			return metaBadKey // no server can be found for it
+		}
 		return nil // it is the server's to judge
 	}
 	if failed {
 		return reply
 	}
 	return nil
+}
+
+// tooManyWords tells whether words and those before them are more than a meta
+// request may have.
+func tooManyWords(words []byte, before int) bool {
+	for word, rest := NextKey(words); word != nil; word, rest = NextKey(rest) {
+		if before++; before > maxMetaWords {
+			return true
+		}
+	}
+	return false
 }
 
 // takeFlag reads one flag. It returns false when its token is wrong, and the
