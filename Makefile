@@ -21,13 +21,25 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 COMPILER   := gcc=gcc /usr/include/stdio.h=libc6-dev
 TEST_NEEDS := $(COMPILER) memcached=memcached ip=iproute2 ps=procps setpriv=util-linux systemd-analyze=systemd keepalived=keepalived
 
+# Clients of memcached, and what runs them.
+CLIENTS := memccapable=libmemcached-tools \
+  /usr/lib/python3/dist-packages/pylibmc=python3-pylibmc \
+  /usr/lib/python3/dist-packages/pymemcache=python3-pymemcache \
+  /usr/lib/python3/dist-packages/memcache.py=python3-memcache \
+  php=php-cli /var/lib/dpkg/info/php-memcached.list=php-memcached \
+  ruby=ruby /var/lib/dpkg/info/ruby-dalli.list=ruby-dalli \
+  /usr/share/perl5/Cache/Memcached.pm=libcache-memcached-perl \
+  /var/lib/dpkg/info/libcache-memcached-fast-perl.list=libcache-memcached-fast-perl \
+  javac=default-jdk-headless /usr/share/java/spymemcached.jar=libspymemcached-java \
+  node=nodejs npm=npm
+
 # Every test runs over the system's memcached; the tests that depend most on
 # what memcached does run over a newer one as well.
 MODERN       := $(CURDIR)/.tools/memcached-1.6.38/memcached
 SERVER_TESTS := ./backend ./proxy/protocol ./integration
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-modern checker memcached-1.6.38 check lint fuzz bench bench-recovery bench-protocols bench-failover install install-systemd uninstall clean go
+.PHONY: help build run test test-modern checker memcached-1.6.38 clients check lint fuzz bench bench-recovery bench-protocols bench-failover install install-systemd uninstall clean go
 
 help: ## show this list
 	@echo 'magent, a write-mirroring cache proxy for memcached'
@@ -41,18 +53,23 @@ run: build ## try it: two memcacheds and magent on 127.0.0.1:12000, until Ctrl-C
 	@.ci/packages memcached=memcached nc=netcat-openbsd
 	@deploy/demo
 
-test: go ## run every test (installs what the tests need)
+test: go clients ## run every test (installs what the tests need)
 	@.ci/packages $(TEST_NEEDS)
 	@.ci/test
 	@$(MAKE) --no-print-directory memcached-1.6.38
 	@MAGENT_MEMCACHED='$(MODERN)' .ci/test $(SERVER_TESTS)
 
-test-modern: go memcached-1.6.38 ## run every test over the newer memcached only
+test-modern: go clients memcached-1.6.38 ## run every test over the newer memcached only
 	@.ci/packages $(TEST_NEEDS)
 	@MAGENT_MEMCACHED='$(MODERN)' .ci/test
 
 memcached-1.6.38: ## unpack memcached of Debian 13 in .tools
 	@.ci/memcached-trixie .tools/memcached-1.6.38
+
+clients: ## install the clients that the tests run through magent
+	@.ci/packages $(CLIENTS)
+	@.ci/dalli-trixie .tools/dalli-3.2.8
+	@.ci/npm .tools/npm
 
 checker: go ## clients and faults against a model of one cache, for MAGENT_CHECK (30m), in MAGENT_DIALECTS (text,meta,binary)
 	@.ci/packages $(TEST_NEEDS)

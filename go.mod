@@ -5,6 +5,7 @@ go 1.26.8
 require (
 	github.com/BurntSushi/toml v1.6.0
 	github.com/anishathalye/porcupine v1.3.1
+	github.com/bradfitz/gomemcache v0.0.0-20260422231931-4d751bb6e37c
 	github.com/dgryski/go-ketama v0.0.0-20200414202721-8c956565334c
 	github.com/rs/zerolog v1.35.1
 	github.com/urfave/cli/v2 v2.27.7

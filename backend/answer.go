@@ -259,6 +259,10 @@ func (c *Conn) parseLine(in []byte) (line []byte, n int, kind protocol.Answer, n
 		c.fail(ErrProtocol)
 		return nil, 0, 0, 0, false
 	}
+	if kind == protocol.ClientError && string(line) == protocol.Unauthenticated {
+		c.fail(ErrAuth) // it was started anew, and asks now
+		return nil, 0, 0, 0, false
+	}
 	return line, n, kind, number, true
 }
 

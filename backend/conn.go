@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +13,7 @@ import (
 	"magent/proxy/protocol"
 )
 
-var greetingRequest = []byte("get " + LifeKey + "\r\n")
+const greetingRequest = "get " + LifeKey + "\r\n"
 
 const (
 	groupLimit = 64       // keys of one get: more make the server's answer late
@@ -225,30 +226,51 @@ func (c *Conn) Ready(ev engine.Events) {
 	}
 }
 
-// greet asks a new connection's server for the note of its life, ahead of all
-// that is queued: nothing that another life answers is believed.
+// greet proves who magent is to a new connection's server, where that asks, and
+// asks for the note of its life, ahead of all that is queued: nothing that
+// another life answers is believed.
 func (c *Conn) greet() bool {
-	want := c.Server.greeting.Load()
-	if want == nil {
+	var request []byte
+	if login := c.Server.login.Load(); login != nil && c.Server.asks.Load() {
+		c.greeting = authStored
+		request = protocol.AppendAuth(request, AuthKey, *login)
+	}
+	if want := c.Server.greeting.Load(); want != nil {
+		c.greeting += *want
+		request = append(request, greetingRequest...)
+	}
+	if request == nil {
 		return true
 	}
-	c.greeting = *want
-	if n, err := engine.Write(c.fd, greetingRequest); err != nil || n != len(greetingRequest) {
+	if n, err := engine.Write(c.fd, request); err != nil || n != len(request) {
 		c.fail(fmt.Errorf("%w: %d bytes sent: %w", ErrClosed, n, err))
 		return false
 	}
 	return true
 }
 
+// noNote is the answer to greet of a server that holds no note.
+const noNote = "END\r\n"
+
 // greeted takes the answer to greet from the start of in. It returns 0 bytes
 // when the answer is not whole.
 func (c *Conn) greeted(in []byte) (n int, ok bool) {
 	n = min(len(in), len(c.greeting))
 	switch {
+	case string(in[:n]) != c.greeting[:n] && c.Server.flushesNow():
+		// The note is gone with all other items, and what is stored in this second is.
+		if n := min(len(in), len(noNote)); string(in[:n]) != noNote[:n] {
+			c.fail(ErrNewLife)
+			return 0, false
+		} else if n < len(noNote) {
+			return 0, true
+		}
+		c.greeting = ""
+		return len(noNote), true
 	case string(in[:n]) != c.greeting[:n]:
 		switch n := min(len(in), len(tooMany)); {
 		case !bytes.Equal(in[:n], tooMany[:n]):
-			c.fail(ErrNewLife)
+			c.fail(c.unwelcome(in))
 		case n < len(tooMany):
 			return 0, true
 		default:
@@ -260,6 +282,16 @@ func (c *Conn) greeted(in []byte) (n int, ok bool) {
 	}
 	c.greeting = ""
 	return n, true
+}
+
+// unwelcome is why the greeting is not answered as it should be.
+func (c *Conn) unwelcome(in []byte) error {
+	switch {
+	case strings.HasPrefix(c.greeting, authStored) && !bytes.HasPrefix(in, []byte(authStored)),
+		bytes.HasPrefix(in, []byte(protocol.Unauthenticated)):
+		return ErrAuth
+	}
+	return ErrNewLife
 }
 
 // receive reads until the socket is empty. toEnd says that a short read is

@@ -10,5 +10,6 @@ var (
 	ErrProtocol = errors.New("server sent what is not memcached's protocol")
 	ErrNewLife  = errors.New("the server was started anew")
 	ErrNotYet   = errors.New("the server must not serve yet")
+	ErrAuth     = errors.New("the server does not let magent in")
 	ErrTakenOut = errors.New("server was taken out")
 )

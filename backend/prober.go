@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"magent/proxy/protocol"
 )
 
 // ProbeOptions says how often and how patiently a server is probed.
@@ -95,7 +97,7 @@ func (p *Prober) Run(ctx context.Context, first func()) {
 func (p *Prober) verify(ctx context.Context) {
 	client, err := p.dial(ctx)
 	if err != nil {
-		if ctx.Err() == nil && errors.Is(err, ErrRefused) {
+		if ctx.Err() == nil && (errors.Is(err, ErrRefused) || errors.Is(err, ErrAuth)) {
 			p.Server.TakeOut(false, err.Error())
 		}
 		return
@@ -121,18 +123,23 @@ func (p *Prober) attempt(ctx context.Context) {
 	if err != nil {
 		s.probed.Store(true)
 		if ctx.Err() == nil {
-			p.Report(s, err)
+			p.report(err)
 		}
 		return
 	}
 	defer client.Close()
 	version, err := client.Ask("version\r\n")
-	if err == nil && !strings.HasPrefix(version, "VERSION ") {
+	switch {
+	case err != nil:
+		err = s.whyMute(ctx, p.Options.Connect, p.Options.Answer, err)
+	case version == protocol.Unauthenticated:
+		err = errAsks
+	case !strings.HasPrefix(version, "VERSION "):
 		err = fmt.Errorf("%w: it answered %.40q to version", ErrProtocol, version)
 	}
 	if err != nil {
 		s.probed.Store(true)
-		p.Report(s, err)
+		p.report(err)
 		return
 	}
 	s.setVersion(strings.TrimPrefix(version, "VERSION "))
@@ -148,14 +155,14 @@ func (p *Prober) attempt(ctx context.Context) {
 				return
 			}
 			if _, err := client.Ask("version\r\n"); err != nil {
-				p.Report(s, err)
+				p.report(err)
 				return
 			}
 			continue
 		}
 		done, err := p.restore(ctx, client, word)
 		if err != nil {
-			p.Report(s, err)
+			p.report(err)
 			return
 		}
 		if done {
@@ -172,6 +179,13 @@ func (p *Prober) restore(ctx context.Context, client *Client, word uint64) (done
 	if State(word) == Dirty {
 		v.Flush = true
 		v.Why = "it answers and was flushed, because it had missed writes"
+	}
+	if s.NeedsNoLogin() {
+		// A connection that took it for one that asks has left an item that
+		// must not make an empty server look like one that is not.
+		if _, err := client.Ask("delete %s\r\n", AuthKey); err != nil {
+			return false, err
+		}
 	}
 	var f facts
 	if p.Recovery != nil {
@@ -229,6 +243,13 @@ func (p *Prober) restore(ctx context.Context, client *Client, word uint64) (done
 	return s.bringUp(word, v.To, v.Why), nil
 }
 
+// report tells why a probe failed, and has the server know it when it is
+// magent that it does not let in.
+func (p *Prober) report(err error) {
+	p.Server.setProblem(err)
+	p.Report(p.Server, err)
+}
+
 // rest pauses for a moment and returns false when ctx has ended.
 func (p *Prober) rest(ctx context.Context) bool {
 	select {
@@ -242,7 +263,7 @@ func (p *Prober) rest(ctx context.Context) bool {
 // dial connects, resolving a host name anew: a server may come back at
 // another address.
 func (p *Prober) dial(ctx context.Context) (*Client, error) {
-	client, err := DialClient(ctx, p.Server.Address, p.Options.Connect, p.Options.Answer)
+	client, err := p.Server.Dial(ctx, p.Options.Connect, p.Options.Answer)
 	p.Server.refused.Store(errors.Is(err, unix.ECONNREFUSED))
 	if err == nil {
 		p.Server.address.Store(&client.address)

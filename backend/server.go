@@ -6,7 +6,13 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"magent/proxy/protocol"
 )
+
+// flushLasts is for how many seconds behind its time a flush_all may be seen, until
+// magent has written its notes anew.
+const flushLasts = 3
 
 // State is what may be asked of a server.
 type State uint8
@@ -47,16 +53,22 @@ type Server struct {
 	answered atomic.Int64    // when the prober last got an answer since it went down, Unix nanoseconds
 	modern   atomic.Bool     // its version has quiet meta sets
 	tokens   atomic.Bool     // it takes cas tokens that are chosen for it
+	flush    atomic.Int64    // Unix seconds of a flush_all with a delay, 0 for none
 	itemMax  atomic.Int64    // bytes of its largest item, while it takes tokens
 	noRuns   atomic.Bool     // a set in a run failed
 	failures atomic.Int32    // unanswered reads in a row
 	since    atomic.Int64    // when it went out, Unix nanoseconds
 	life     atomic.Pointer[Life]
-	greeting atomic.Pointer[string] // what a connection to this life is answered first; see Greeting
-	tag      atomic.Uint64          // marks this life's cas tokens
-	clock    atomic.Int64           // nanoseconds that its clock is ahead of ours
-	refused  atomic.Bool            // the last probe found nobody there
-	probed   atomic.Bool            // a probe has failed
+	greeting atomic.Pointer[string]         // what a connection to this life is answered first; see Greeting
+	tag      atomic.Uint64                  // marks this life's cas tokens
+	clock    atomic.Int64                   // nanoseconds that its clock is ahead of ours
+	login    atomic.Pointer[protocol.Login] // what is proved to it when it asks; see Dial
+	asks     atomic.Bool                    // it asked when it was last dialled
+	problem  atomic.Pointer[string]         // why it does not let magent in
+	binary   atomic.Bool                    // it answered in the binary protocol, when that was tried last
+	binaryAt atomic.Int64                   // when that was, Unix nanoseconds
+	refused  atomic.Bool                    // the last probe found nobody there
+	probed   atomic.Bool                    // a probe has failed
 	changed  func(*Server, Change)
 	kick     chan struct{}
 
@@ -106,6 +118,21 @@ func (s *Server) Absent() bool {
 
 // Refuses tells whether nobody is there at the server's address.
 func (s *Server) Refuses() bool { return !s.Serves() && s.refused.Load() }
+
+// FlushesAt notes when the server carries out a flush_all with a delay, in Unix
+// seconds; 0 is never.
+func (s *Server) FlushesAt(at int64) { s.flush.Store(at) }
+
+// flushesNow tells whether such a flush_all may be under way. memcached carries it
+// out by its own clock, a second early, and hides what is stored in that second.
+func (s *Server) flushesNow() bool {
+	at := s.flush.Load()
+	if at == 0 {
+		return false
+	}
+	since := s.Clock() - at
+	return since >= -2 && since <= flushLasts
+}
 
 // HasMeta tells whether the server can tell an item's lifetime and be sent
 // meta commands (memcached 1.6.14 and later).
@@ -226,6 +253,8 @@ func (s *Server) bringUp(word uint64, to State, why string) bool {
 		return false
 	}
 	s.failures.Store(0)
+	s.problem.Store(nil)
+	s.binary.Store(false)
 	s.noRuns.Store(false)
 	s.changed(s, Change{State(word), to, why})
 	return true

@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -28,6 +27,7 @@ import (
 type step struct {
 	request [2][]byte // as either side gets it: they differ in tokens only
 	closes  bool      // the connection ends behind it
+	cut     bool      // the connection ends in the middle of its value
 	pads    bool      // it may leave the server waiting for bytes of a value
 	reads   bool      // an answer may refer to a number that is being counted
 	counts  bool      // it counts
@@ -104,8 +104,9 @@ type side struct {
 
 // spoken is a step that has been sent, for the report.
 type spoken struct {
-	line string
-	text [2]string
+	conn    string
+	request [2][]byte
+	cut     bool
 }
 
 // dialogue is one conversation under way.
@@ -168,11 +169,7 @@ func (d *dialogue) run(p *protocol, conn string, steps []step) string {
 	var pads bool
 	for _, s := range steps {
 		pads = pads || s.pads
-		sp := spoken{line: conn}
-		for i := range s.request {
-			sp.text[i] = show(s.request[i])
-		}
-		d.log = append(d.log, sp)
+		d.log = append(d.log, spoken{conn, s.request, s.cut})
 	}
 	var answers [2][]answer
 	var errs [2]error
@@ -267,6 +264,11 @@ func (d *dialogue) compare(first int, answers [2][]answer, errs [2]error) string
 			d.learn(opaque, token{ta, tb})
 		}
 	}
+	// Where the end comes while memcached skips the value of a command that it
+	// has refused, it never sends the refusal.
+	if d.log[len(d.log)-1].cut && len(answers[0]) == 0 && len(answers[1]) == 1 {
+		return ""
+	}
 	if len(answers[1]) > len(answers[0]) {
 		return d.report(first, len(answers[0]), answers, "more answers")
 	}
@@ -274,62 +276,6 @@ func (d *dialogue) compare(first int, answers [2][]answer, errs [2]error) string
 		return d.report(first, len(answers[0]), answers, fmt.Sprintf("the answers end: %v and %v", errs[0], errs[1]))
 	}
 	return ""
-}
-
-// shownSteps is how many steps before a difference are shown.
-const shownSteps = 20
-
-// report tells the last steps and the answers around a difference.
-func (d *dialogue) report(first, at int, answers [2][]answer, why string) string {
-	var b strings.Builder
-	a, o := d.sides[0].name, d.sides[1].name
-	fmt.Fprintf(&b, "%s\nanswer %d of the last batch of %d steps differs, %s first:\n", why, at+1, len(d.log)-first, a)
-	for i := max(0, at-shownSteps/2); i < at+4; i++ {
-		of := [2]string{"-", "-"}
-		for s := range of {
-			if i < len(answers[s]) {
-				of[s] = answers[s][i].String()
-			}
-		}
-		mark := "  "
-		if i == at {
-			mark = "->"
-		}
-		if of[0] == of[1] {
-			fmt.Fprintf(&b, "%s %4d both: %s\n", mark, i+1, of[0])
-			continue
-		}
-		fmt.Fprintf(&b, "%s %4d %s: %s\n        %s: %s\n", mark, i+1, a, of[0], o, of[1])
-	}
-	// An answer stands for at most one step, but for a get of many keys: the
-	// step is the same or a later one.
-	fmt.Fprintf(&b, "the steps of that batch, or the last of those before it and the first of it:\n")
-	from, to := first, len(d.log)
-	if to-from < shownSteps {
-		from = max(0, to-shownSteps)
-	}
-	if to-from > 3*shownSteps {
-		to = from + 3*shownSteps
-	}
-	for i, s := range d.log[from:to] {
-		mark := " "
-		if from+i >= first {
-			mark = "*"
-		}
-		fmt.Fprintf(&b, "%s %5d %s %s\n", mark, from+i+1, s.line, s.text[0])
-		if s.text[0] != s.text[1] {
-			fmt.Fprintf(&b, "        %s gets %s\n", o, s.text[1])
-		}
-	}
-	return b.String()
-}
-
-// show shows bytes, the middle of many left out.
-func show(b []byte) string {
-	if len(b) > 400 {
-		return fmt.Sprintf("%q… %d bytes …%q", b[:250], len(b)-300, b[len(b)-50:])
-	}
-	return strconv.Quote(string(b))
 }
 
 // batches cuts steps so that no step counts a number while an answer that

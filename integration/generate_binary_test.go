@@ -18,6 +18,9 @@ var quietForms = map[byte]byte{
 
 // step returns the next step. None leaves the connection out of step, or closed.
 func (g binaryGenerator) step() step {
+	if g.quietRun() {
+		return g.send(&request{op: opNoop}, "")
+	}
 	r := &request{}
 	key := g.anyKey()
 	switch n := g.rng.IntN(40); {
@@ -143,7 +146,7 @@ func (g binaryGenerator) send(r *request, key string) step {
 	}
 	r.opaque = uint32(n)<<8 | g.rng.Uint32()&0xff //nolint:gosec // a few thousand steps
 	g.asked[fmt.Sprint("binary ", r.opaque)] = key
-	if quiet, ok := quietForms[r.op]; ok && g.rng.IntN(3) == 0 {
+	if quiet, ok := quietForms[r.op]; ok && (g.quiet > 0 || g.rng.IntN(3) == 0) {
 		r.op = quiet
 	}
 	if g.rng.IntN(10) == 0 {
@@ -151,7 +154,7 @@ func (g binaryGenerator) send(r *request, key string) step {
 	}
 	of := token{}
 	if g.rng.IntN(4) == 0 {
-		of = g.token(key)
+		of = g.token(key, false)
 	}
 	var s step
 	for i := range s.request {
@@ -186,15 +189,32 @@ func (g binaryGenerator) closer() step {
 		{op: opNoop, key: key}, {op: opVersion, extras: four}, {op: opStat, extras: four}, {op: opFlush, extras: eight}, {op: opFlushQ, key: key}, {op: opSASLList, key: key}, {op: opSASLAuth}, {op: opSASLStep, extras: four, key: key},
 		{op: opGet, key: key, keyLen: 300, bodyLen: 10}, {op: opGet, key: key, bodyLen: 3}, {op: opSet, key: key, extras: eight, extrasLen: 200}, {op: opSet, key: key, extras: eight, bodyLen: 9},
 		{op: opSet, key: key, extras: eight, value: []byte("v"), bodyLen: 500}, {op: opSet, key: key, extras: eight, value: []byte("v"), bodyLen: 0x7fffff00}, {op: opAppend, key: key, value: []byte("v"), bodyLen: 3 << 20},
-		{op: opVerbosity, extras: four}, {op: opVerbosity, extras: four, value: []byte("abcd")}, {op: 0x40, key: key}, {op: 0xff, value: []byte("value")}, {op: opGet, key: key, keyLen: 250, bodyLen: 250},
+		{op: opGet, key: key, keyLen: 250, bodyLen: 250},
 	}
 	r := packets[g.rng.IntN(len(packets))]
 	r.opaque = g.rng.Uint32()
 	text := string(r.bytes())
-	if g.rng.IntN(8) == 0 {
-		text = text[:g.rng.IntN(len(text))]
+	s := step{closes: true, cut: r.bodyLen > len(r.extras)+len(r.key)+len(r.value)}
+	switch n := g.rng.IntN(8); {
+	case n == 0:
+		text, s.cut = text[:g.rng.IntN(len(text))], true
+	case n < 3:
+		text = g.unknown(key)
 	}
-	s := both(text)
-	s.closes = true
+	s.request = both(text).request
 	return s
+}
+
+// unknown returns a command that memcached does not know, with a body.
+// memcached skips the key and the extras twice: as many bytes follow, and
+// then a command that shows where it goes on.
+func (g binaryGenerator) unknown(key []byte) string {
+	four := make([]byte, 4)
+	packets := []*request{
+		{op: opVerbosity, extras: four}, {op: opVerbosity, extras: four, value: []byte("abcd")}, {op: 0x40, key: key}, {op: 0x41, key: key, extras: four}, {op: 0xff, value: []byte("value")},
+	}
+	r := packets[g.rng.IntN(len(packets))]
+	r.opaque = g.rng.Uint32()
+	end := &request{op: opQuit, opaque: 1}
+	return string(r.bytes()) + strings.Repeat("\x00", len(r.key)+len(r.extras)) + string(end.bytes())
 }

@@ -14,11 +14,14 @@ const stamps = 1_700_000_000
 
 func isStamp(n uint64) bool { return n >= stamps && n < stamps+1<<20 }
 
+// unnameable are the bytes that a key of the text protocols cannot hold.
+const unnameable = " \r\n\x00"
+
 // longestEncoded is how long a key may be to fit in a command as base64.
 const longestEncoded = 186
 
-// noToken is a token that no item has.
-const noToken = 1<<61 + 12345
+// noToken is a token that no item has, and above those of all.
+const noToken = 1<<63 - 1
 
 // vocabulary is what the steps of one conversation, in all protocols, have in
 // common: its keys and values, and what is known of the tokens.
@@ -42,6 +45,8 @@ type vocabulary struct {
 	asked map[string]string
 	steps int
 	used  map[string]bool
+	// quiet is how many more steps of a quiet run follow.
+	quiet int
 }
 
 func newVocabulary(rng *rand.Rand, prefix string, flush bool) *vocabulary {
@@ -64,16 +69,18 @@ func (v *vocabulary) learn(opaque string, of token) {
 }
 
 // token returns a token for a key: mostly its own, else another one's or none's.
-func (v *vocabulary) token(key string) token {
+// Where the order of tokens counts it is not another one's: only those of one
+// key are in an order that both sides share.
+func (v *vocabulary) token(key string, ordered bool) token {
 	of, ok := v.tokens[key]
 	switch n := v.rng.IntN(20); {
 	case n < 13 && ok:
 		return of
-	case n < 16:
+	case n < 16 && !ordered:
 		if of, ok = v.tokens[""]; ok {
 			return of
 		}
-	case n < 18:
+	case n < 18 && !ordered: // nobody was told it
 		return token{1, 1}
 	}
 	return token{noToken, noToken}
@@ -191,6 +198,19 @@ func (v *vocabulary) keys() []string {
 		keys = append(keys, key)
 	}
 	return keys
+}
+
+// quietRun begins a run of quiet commands now and then, and tells when the
+// command has to come that ends it.
+func (v *vocabulary) quietRun() (ends bool) {
+	if v.quiet > 0 {
+		v.quiet--
+		return v.quiet == 0
+	}
+	if v.rng.IntN(30) == 0 {
+		v.quiet = 3 + v.rng.IntN(12)
+	}
+	return false
 }
 
 // classic returns a step of the classic protocol.

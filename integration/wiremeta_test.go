@@ -137,6 +137,10 @@ func (a *textAnswer) differs(other answer, m *meaning) string {
 	return ""
 }
 
+// far is a time to live in seconds, of ten years, above which none differ: the
+// binary protocol can name later times than the text ones.
+const far = 300_000_000
+
 // differentWord compares one word of a line.
 func differentWord(verb string, i int, a, b string, m *meaning) string {
 	numbers := func(cut int) (uint64, uint64, bool) {
@@ -149,12 +153,12 @@ func differentWord(verb string, i int, a, b string, m *meaning) string {
 	}
 	times := func(cut int) bool {
 		x, y, ok := numbers(cut)
-		// The item has no expiry, or is past it: then the number is what is
-		// left below zero, and has to do with the age of the server.
+		// -1 is no expiry. Past its expiry the number is what is left below
+		// zero, and has to do with the age of the server.
 		if (a[cut:] == "-1") != (b[cut:] == "-1") {
 			return false
 		}
-		return ok && (m.within(int64(x), int64(y)) || x >= 1<<31 && y >= 1<<31) //nolint:gosec // below 2^32
+		return ok && (m.within(int64(x), int64(y)) || x > far && y > far) //nolint:gosec // below 2^32
 	}
 	var token, clock bool
 	cut := 1

@@ -105,7 +105,7 @@ func (s *session) localBinary(r *protocol.Request) (done bool) {
 	case protocol.OpVersion:
 		b = protocol.AppendBinaryVersion(b, r.Opcode, r.OpaqueWord, s.w.p.serverVersion())
 	case protocol.OpSaslList, protocol.OpSaslAuth, protocol.OpSaslStep:
-		b = protocol.AppendBinaryError(b, r.Opcode, r.OpaqueWord, protocol.StatusUnknownCommand)
+		b = s.sasl(b, r)
 	case protocol.OpQuit:
 		r.Close = true
 		if !r.Quiet {

@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"bytes"
-
 	"magent/backend"
 	"magent/proxy/protocol"
 )
@@ -48,7 +46,11 @@ func (w *worker) command(c *backend.Conn, r *request, op protocol.Op) {
 	case protocol.OpIncr, protocol.OpDecr:
 		if r.meta {
 			r.Kind = backend.Number
-			b = protocol.AppendMetaArith(b, key, r.metaArith(c.Server, op, own))
+			if r.dialect == protocol.Meta && hasMeta { // the order of its flags counts
+				b = r.appendRaw(b, c.Server, true)
+			} else {
+				b = protocol.AppendMetaArith(b, key, r.metaArith(c.Server, op, own))
+			}
 		} else {
 			b = protocol.AppendArith(b, op, key, r.number)
 		}
@@ -111,8 +113,8 @@ func (r *request) metaArith(s *backend.Server, op protocol.Op, own bool) *protoc
 func (w *worker) rawCommand(c *backend.Conn, r *request) {
 	r.Kind = backend.Meta
 	r.Answers = protocol.AnswersTo(r.op)
-	if r.hush && r.hasInitial && isArith(r.op) && !bytes.Contains(r.key(), []byte{'\n'}) {
-		w.askCreated(c, r)
+	if r.wantsBefore() {
+		w.askBefore(c, r)
 	}
 	c.End(r.appendRaw(c.Begin(2*r.keyLen+r.wordsLen+128), c.Server, false))
 	if isStorage(r.op) {

@@ -261,7 +261,7 @@ func (c *keyCopy) store() {
 		c.remove()
 		return
 	}
-	set := protocol.MetaSet{Op: protocol.OpAdd, Base64: c.item.Base64, Flags: c.item.Flags, Expiry: expiryOf(c.item.TTL, c.w.p.servers[c.from], conn.Server), Size: c.item.Size}
+	set := protocol.MetaSet{Op: protocol.OpAdd, Base64: c.item.Base64 || !protocol.IsTextKey(c.Key), Flags: c.item.Flags, Expiry: expiryOf(c.item.TTL, c.w.p.servers[c.from], conn.Server), Size: c.item.Size}
 	if c.exact {
 		set.Op = protocol.OpSet
 	}

@@ -10,6 +10,7 @@ type counters struct {
 	incrHits, incrMisses                            uint64
 	decrHits, decrMisses                            uint64
 	casHits, casMisses, casBadval                   uint64
+	authCmds, authErrors                            uint64
 	bytesIn, bytesOut                               uint64
 	idleKicks, shed, addressGone                    uint64
 	mirrored, repairs, failovers                    uint64
@@ -29,6 +30,7 @@ func (c *counters) add(o *counters) {
 		{&c.incrHits, &o.incrHits}, {&c.incrMisses, &o.incrMisses},
 		{&c.decrHits, &o.decrHits}, {&c.decrMisses, &o.decrMisses},
 		{&c.casHits, &o.casHits}, {&c.casMisses, &o.casMisses}, {&c.casBadval, &o.casBadval},
+		{&c.authCmds, &o.authCmds}, {&c.authErrors, &o.authErrors},
 		{&c.bytesIn, &o.bytesIn}, {&c.bytesOut, &o.bytesOut},
 		{&c.idleKicks, &o.idleKicks}, {&c.shed, &o.shed}, {&c.addressGone, &o.addressGone},
 		{&c.mirrored, &o.mirrored}, {&c.repairs, &o.repairs}, {&c.failovers, &o.failovers},

@@ -28,9 +28,9 @@ func (r *request) adopt(q *protocol.Request, s *backend.Server) {
 		r.tell = !q.Quiet
 		return
 	}
-	r.compares = q.Meta.Has('C') && q.Op != protocol.OpAdd
+	r.compares = q.HasCAS && q.Op != protocol.OpAdd
 	r.seen, r.foreign = q.Meta, q.Foreign
-	if q.Meta.Has('E') && s != nil {
+	if q.HasNewCAS {
 		r.given = s.GivenToken(q.NewCAS)
 	}
 	r.data = append(r.data, q.Words...)

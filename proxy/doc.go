@@ -38,6 +38,7 @@
 //	              of one that begins
 //	inflight.go   the keys of writes under way outlive a process that is killed
 //	watch.go      magent's own items on a server are kept, and read
+//	auth.go       which clients may use magent, and how they prove it
 //	admin.go      magent explain, magent resync
 //	ask.go        the operator's questions that do not come from a client
 //	slowreader.go a client that asks for more than it reads

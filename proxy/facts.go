@@ -67,7 +67,9 @@ func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, erro
 	rc.hearBeats(at, found[proxiesKey].Value)
 	rc.record(server, at).setMarked(rc.marksOfOthers(f))
 	if at, err := strconv.ParseInt(string(found[flushKey].Value), 10, 64); err == nil && at > time.Now().Unix() {
-		rc.flushAt.CompareAndSwap(0, at)
+		if rc.flushAt.CompareAndSwap(0, at) {
+			rc.setFlushAt(at)
+		}
 	}
 	items, err := strconv.Atoi(stats["curr_items"])
 	f.empty = err == nil && items <= len(found)

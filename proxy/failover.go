@@ -31,7 +31,7 @@ func (w *worker) ConnFailed(c *backend.Conn, calls *backend.Call, why error) {
 		}
 	}
 	late := errors.Is(why, backend.ErrTimeout) || errors.Is(why, backend.ErrProtocol)
-	gone := errors.Is(why, backend.ErrRefused) || errors.Is(why, backend.ErrNewLife)
+	gone := errors.Is(why, backend.ErrRefused) || errors.Is(why, backend.ErrNewLife) || errors.Is(why, backend.ErrAuth)
 	switch {
 	// A late write may still run. It must not do so behind a newer one, so the
 	// server stays out until it has run what it was sent.
@@ -116,6 +116,8 @@ func (w *worker) broken(r *request, why error) {
 		what = "no answer that can be understood from "
 	case errors.Is(why, backend.ErrRefused):
 		what = "cannot connect to "
+	case errors.Is(why, backend.ErrAuth):
+		what = "magent is not let in by "
 	}
 	w.line = append(append(append(w.line[:0], "SERVER_ERROR "...), what...), w.p.servers[at].Name()...)
 	w.replyFailure(r, w.line)

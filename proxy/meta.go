@@ -56,7 +56,7 @@ func (r *request) appendRaw(dst []byte, s *backend.Server, effect bool) []byte {
 	for word, rest := protocol.NextKey(r.words()); word != nil; word, rest = protocol.NextKey(rest) {
 		switch flag := word[0]; {
 		case flag == 'q', flag == 'k' && r.encoded, effect && isOneOf(flag, notForBackup), effect && flag == 'E':
-		case flag == 'C' && r.compares && !r.foreign:
+		case flag == 'C' && r.compares:
 			dst = strconv.AppendUint(append(dst, " C"...), s.ServerToken(r.compare), 10)
 		case flag == 'E' && r.given != 0:
 			dst = strconv.AppendUint(append(dst, " E"...), r.given, 10)
@@ -67,11 +67,11 @@ func (r *request) appendRaw(dst []byte, s *backend.Server, effect bool) []byte {
 	if r.tokened && (effect || !r.seen.Has('E')) && !isArith(r.op) {
 		dst = strconv.AppendUint(append(dst, " E"...), r.token, 10)
 	}
-	if isArith(r.op) { // the effect needs both
-		if !r.seen.Has('v') {
+	if isArith(r.op) { // both are needed to compare what the servers did
+		if effect || !r.seen.Has('v') {
 			dst = append(dst, " v"...)
 		}
-		if !r.seen.Has('c') {
+		if effect || !r.seen.Has('c') {
 			dst = append(dst, " c"...)
 		}
 	}
@@ -85,6 +85,15 @@ func isOneOf(flag byte, flags string) bool {
 		}
 	}
 	return false
+}
+
+// appendStale marks the item that the request has stored as stale.
+func (r *request) appendStale(dst []byte, s *backend.Server) []byte {
+	dst = append(protocol.AppendMetaStart(dst, "md ", r.key()), " I"...)
+	if r.token != 0 && s.TakesTokens() {
+		dst = strconv.AppendUint(append(dst, " E"...), r.token, 10)
+	}
+	return append(dst, lineEnd...)
 }
 
 // answeredRaw is told the line that a server answered to a meta request as the

@@ -111,11 +111,18 @@ func (w *worker) mirror(r *request, effect protocol.Op) bool {
 	if !w.p.recovery.alone() {
 		w.lookLater(r.key(), false)
 	}
+	if w.p.recovery.flushAt.Load() != 0 && w.p.recovery.nearFlush(w.unixMilli(w.loop.Now())) {
+		// One of the servers may lose the write that the other one keeps.
+		w.lookAt(secondLook{key: string(r.key()), due: w.loop.Now() + flushSettles})
+	}
 	w.stats.mirrored++
 	r.phase = mirroring
 	r.confirmed = w.loop.Now()
 	r.effect = effect
 	w.command(b, r, effect)
+	if effect == protocol.OpSet && r.storedStale {
+		w.markItem(r.key(), r.hash, r.backup, func(dst []byte, s *backend.Server) []byte { return r.appendStale(dst, s) })
+	}
 	if r.tokened && isArith(effect) {
 		w.retoken(b, r)
 	}
@@ -139,8 +146,7 @@ func (w *worker) mirrored(r *request, kind protocol.Answer, number uint64) {
 	case protocol.OpTouch:
 		same = kind == protocol.Touched
 	default:
-		// Flag I may have stored it as stale, which only the primary can tell.
-		same = kind == protocol.Stored && !r.seen.Has('I')
+		same = kind == protocol.Stored
 	}
 	if r.retoken {
 		r.same = same
@@ -182,6 +188,9 @@ func (w *worker) repair(r *request) {
 // count keeps memcached's counters of hits and misses.
 func (w *worker) count(r *request, kind protocol.Answer) {
 	st := &w.stats
+	if r.foreign && kind == protocol.ClientError {
+		w.lookLater(r.key(), false) // it may have been found wrong when it had run
+	}
 	switch r.op {
 	case protocol.OpDelete, protocol.OpInvalidate:
 		tally(&st.deleteHits, &st.deleteMisses, kind == protocol.Deleted)

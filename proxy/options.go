@@ -18,6 +18,8 @@ type Options struct {
 	MaxItemSize          int           // bytes; a larger value is refused before it is read
 	MaxMemory            int64         // bytes of requests and answers held at once, all clients together
 	IdleTimeout          time.Duration // a client silent for so long is closed; 0 means never
+	AuthFile             string        // users that clients have to prove to be; "" when they need not
+	ServerAuthFile       string        // the user that magent proves to be to servers that ask; "" for none
 
 	ConnectTimeout time.Duration // to reach a server
 	ServerTimeout  time.Duration // until the first byte of a server's answer

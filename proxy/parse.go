@@ -39,6 +39,20 @@ func (s *session) parse(data []byte) (used int) {
 		if used == len(data) {
 			return used
 		}
+		if s.speaks == unknownProtocol {
+			s.speaks = textProtocol
+			if data[used] == protocol.BinaryRequest {
+				s.speaks = binaryProtocol
+			}
+		}
+		if !s.authenticated && s.speaks == textProtocol {
+			n := s.prove(data[used:])
+			if searched = 0; n == 0 {
+				return used
+			}
+			used += n
+			continue
+		}
 		n, need := s.parseOne(data[used:], searched, r)
 		searched = 0
 		if n == 0 {
@@ -51,6 +65,10 @@ func (s *session) parse(data []byte) (used int) {
 		}
 		start := used
 		used += n
+		if !s.authenticated && !s.allowed(r) {
+			s.refuseBinary(r)
+			return used
+		}
 		if s.take(r, data, used) {
 			continue
 		}
@@ -63,16 +81,10 @@ func (s *session) parse(data []byte) (used int) {
 	return used
 }
 
-// parseOne parses one request. The first byte of a connection tells whether it
+// parseOne parses one request. The first byte of a connection has told whether it
 // speaks the binary protocol, which mixes with no other (try_read_command of
 // memcached).
 func (s *session) parseOne(data []byte, searched int, r *protocol.Request) (n, need int) {
-	if s.speaks == unknownProtocol {
-		s.speaks = textProtocol
-		if data[0] == protocol.BinaryRequest {
-			s.speaks = binaryProtocol
-		}
-	}
 	if s.speaks == binaryProtocol {
 		return s.w.p.parser.Load().ParseBinary(data, r)
 	}

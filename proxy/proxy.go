@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -48,10 +49,12 @@ type Proxy struct {
 
 	parser atomic.Pointer[protocol.Parser]
 
-	idle            atomic.Int64 // nanoseconds
-	memoryPerWorker atomic.Int64 // bytes
+	auth            atomic.Pointer[auth] // nil: clients need not prove themselves
+	idle            atomic.Int64         // nanoseconds
+	memoryPerWorker atomic.Int64         // bytes
 	warnings        warnings
-	unreached       []atomic.Bool // by index of the server: it was said that it cannot be reached
+	unreached       []atomic.Bool            // by index of the server: it was said that it cannot be reached
+	refusals        []atomic.Pointer[string] // by index of the server: why it lets magent not in, as logged last
 
 	inFlight      *inFlightFile // nil: none is kept
 	inFlightLater string        // where it is as soon as nobody else has it
@@ -74,6 +77,10 @@ func New(o Options, log zerolog.Logger) (*Proxy, error) {
 	if err := check(&o); err != nil {
 		return nil, err
 	}
+	known, err := readSecrets(&o)
+	if err != nil {
+		return nil, err
+	}
 	p := &Proxy{
 		log:     log,
 		hold:    o.Hold,
@@ -89,6 +96,8 @@ func New(o Options, log zerolog.Logger) (*Proxy, error) {
 	if err := p.buildPools(); err != nil {
 		return nil, err
 	}
+	p.useSecrets(known)
+	p.refusals = make([]atomic.Pointer[string], len(p.servers))
 	p.unreached = make([]atomic.Bool, len(p.servers))
 	for i := range p.servers {
 		twinOf := func(key []byte) int32 { return p.pools.twinFor(key, int32(i)) }
@@ -258,6 +267,14 @@ func (p *Proxy) startProbers(ctx context.Context) <-chan struct{} {
 }
 
 func (p *Proxy) probeFailed(s *backend.Server, err error) {
+	if errors.Is(err, backend.ErrAuth) {
+		text := err.Error()
+		if said := p.refusals[s.Index].Swap(&text); said == nil || *said != text {
+			p.log.Warn().Str("server", s.Name()).Err(err).Msg("this server does not let magent in; it is tried again")
+		}
+		return
+	}
+	p.refusals[s.Index].Store(nil)
 	if _, known := s.Life(); !known && !p.unreached[s.Index].Swap(true) {
 		p.log.Warn().Str("server", s.Name()).Err(err).Msg("this server has not been reached yet; it is tried again")
 		return
@@ -275,6 +292,12 @@ func (p *Proxy) serverChanged(s *backend.Server, c backend.Change) {
 		event = p.log.Info()
 	}
 	event.Str("server", s.Name()).Stringer("from", c.From).Stringer("to", c.To).Str("why", c.Why).Msg("server changed")
+	if c.To.Serves() && !c.From.Serves() {
+		p.refusals[s.Index].Store(nil)
+		if s.NeedsNoLogin() {
+			p.log.Warn().Str("server", s.Name()).Msg("this server lets everybody in, and is not told the password of --server-auth-file; start it with -Y to have it ask")
+		}
+	}
 	if !c.From.Serves() || c.To.Serves() {
 		return
 	}
@@ -361,13 +384,18 @@ func (p *Proxy) eachQuiet(f func(*worker)) <-chan struct{} {
 }
 
 // Reload applies the options that can change while the proxy runs: MaxClients,
-// IdleTimeout, MaxMemory, DrainTimeout, ResyncRate, CompareRate and LostAfter. It returns the names of others that
-// differ, for which the program has to be started anew.
+// IdleTimeout, MaxMemory, DrainTimeout, ResyncRate, CompareRate, LostAfter, and what AuthFile and ServerAuthFile hold. It
+// returns the names of others that differ, for which the program has to be started anew. After an error nothing has changed.
 func (p *Proxy) Reload(o Options) (needRestart []string, err error) {
 	if err := check(&o); err != nil {
 		return nil, err
 	}
 	old := *p.options.Load()
+	// What the files hold may change; whether there is one, with a restart only.
+	known, err := readSecrets(&old)
+	if err != nil {
+		return nil, err
+	}
 	for _, f := range []struct {
 		name string
 		same bool
@@ -377,6 +405,8 @@ func (p *Proxy) Reload(o Options) (needRestart []string, err error) {
 		{"distribution", old.Distribution == o.Distribution},
 		{"threads", old.Threads == o.Threads},
 		{"max-server-connections", old.MaxServerConnections == o.MaxServerConnections},
+		{"auth-file", old.AuthFile == o.AuthFile},
+		{"server-auth-file", old.ServerAuthFile == o.ServerAuthFile},
 		{"max-item-size", old.MaxItemSize == o.MaxItemSize},
 		{"connect-timeout", old.ConnectTimeout == o.ConnectTimeout},
 		{"server-timeout", old.ServerTimeout == o.ServerTimeout},
@@ -397,5 +427,6 @@ func (p *Proxy) Reload(o Options) (needRestart []string, err error) {
 	next.ResyncRate, next.CompareRate, next.LostAfter = o.ResyncRate, o.CompareRate, o.LostAfter
 	p.options.Store(&next)
 	p.apply(next)
+	p.useSecrets(known)
 	return needRestart, nil
 }

@@ -130,7 +130,7 @@ func (p *Proxy) pair(server, other int32) int { return int(server)*len(p.servers
 // dial connects to a server beside the loops' connections.
 func (p *Proxy) dial(ctx context.Context, server int32) (*backend.Client, error) {
 	o := p.options.Load()
-	return backend.DialClient(ctx, p.servers[server].Address, o.ConnectTimeout, o.ServerTimeout)
+	return p.servers[server].Dial(ctx, o.ConnectTimeout, o.ServerTimeout)
 }
 
 // record is that of one server on another.
@@ -178,7 +178,25 @@ func (rc *recovery) flushed(delay int64) {
 	case delay > 0:
 		at = time.Now().Unix() + delay
 	}
+	rc.setFlushAt(at)
+}
+
+func (rc *recovery) setFlushAt(at int64) {
 	rc.flushAt.Store(at)
+	for _, s := range rc.p.servers {
+		s.FlushesAt(at)
+	}
+}
+
+// nearFlush tells whether a flush_all with a delay may be under way at this time,
+// in Unix milliseconds: each server carries it out in another moment.
+func (rc *recovery) nearFlush(now int64) bool {
+	at := rc.flushAt.Load()
+	if at == 0 {
+		return false
+	}
+	since := now - at*1000
+	return since > -3000 && since < 3000
 }
 
 // longestDelay is the longest relative time, in seconds (protocol.txt,

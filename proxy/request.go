@@ -50,45 +50,46 @@ type request struct {
 
 	gone atomic.Bool // nobody waits for the answer any more; any worker may look
 
-	op         protocol.Op
-	dialect    protocol.Dialect
-	phase      phase
-	onTwin     bool // runs on the backup because the primary is out
-	moved      bool // a read that another loop runs
-	leased     bool
-	routed     bool // counted among the writes that run on the backup although the primary serves
-	sent       bool // counted among the writes in flight
-	failed     bool // the answer is an error of ours
-	lacking    bool // its server may lack the key although the other one holds it
-	unsure     bool // counted among the session's gets that may be asked again after a miss
-	filled     bool // the key has been copied to its server
-	cured      bool // exactly, so that its journal does not matter
-	meta       bool // sent as a meta command, so its answer is one
-	raw        bool // in the client's words
-	tokened    bool // sent with the token that was chosen
-	classic    bool // no token is chosen for it
-	tell       bool // the client is told the token of what it stores
-	hush       bool // meta and binary: the usual answer is kept back
-	base64     bool // the key goes base64-encoded
-	encoded    bool // because no classic command can name it
-	compares   bool // the item has to have the token compare
-	foreign    bool // has meta flags that only the server can judge
-	hasInitial bool // incr and decr: of a missing key
-	created    bool // a key that was not there before
-	retoken    bool // a retoken is under way behind it, which ends it
-	same       bool // what the backup answered before that
-	tries      uint8
-	copies     uint8  // how often its key was copied for it
-	again      uint8  // how often it was asked again because a write was under way
-	at         int32  // the server that it runs on
-	slot       int16  // see inFlight; of a write that is counted among those in flight
-	confirmed  int64  // by the loop's clock, when the primary had run it
-	absent     uint64 // of the entry that it made in the journal of a server that is out, 0 for none
-	when       uint64 // of the key's entry in that server's journal, 0 for none
-	primary    int32  // index of the server; -1: none
-	backup     int32
-	hash       uint64
-	stripe     uint32
+	op          protocol.Op
+	dialect     protocol.Dialect
+	phase       phase
+	onTwin      bool // runs on the backup because the primary is out
+	moved       bool // a read that another loop runs
+	leased      bool
+	routed      bool // counted among the writes that run on the backup although the primary serves
+	sent        bool // counted among the writes in flight
+	failed      bool // the answer is an error of ours
+	lacking     bool // its server may lack the key although the other one holds it
+	unsure      bool // counted among the session's gets that may be asked again after a miss
+	filled      bool // the key has been copied to its server
+	cured       bool // exactly, so that its journal does not matter
+	meta        bool // sent as a meta command, so its answer is one
+	raw         bool // in the client's words
+	tokened     bool // sent with the token that was chosen
+	classic     bool // no token is chosen for it
+	tell        bool // the client is told the token of what it stores
+	hush        bool // meta and binary: the usual answer is kept back
+	base64      bool // the key goes base64-encoded
+	encoded     bool // because no classic command can name it
+	compares    bool // the item has to have the token compare
+	foreign     bool // has meta flags that only the server can judge
+	hasInitial  bool // incr and decr: of a missing key
+	created     bool // a key that was not there before
+	storedStale bool // and its effect has to be
+	retoken     bool // a retoken is under way behind it, which ends it
+	same        bool // what the backup answered before that
+	tries       uint8
+	copies      uint8  // how often its key was copied for it
+	again       uint8  // how often it was asked again because a write was under way
+	at          int32  // the server that it runs on
+	slot        int16  // see inFlight; of a write that is counted among those in flight
+	confirmed   int64  // by the loop's clock, when the primary had run it
+	absent      uint64 // of the entry that it made in the journal of a server that is out, 0 for none
+	when        uint64 // of the key's entry in that server's journal, 0 for none
+	primary     int32  // index of the server; -1: none
+	backup      int32
+	hash        uint64
+	stripe      uint32
 
 	flags    uint32
 	expiry   int64

@@ -164,7 +164,7 @@ func (rc *recovery) listKeys(ctx context.Context, server, twin int32, pass, pass
 	o := rc.p.options.Load()
 	for _, walk := range []string{backend.DumpByHash, backend.DumpByClass} {
 		var c *backend.Client
-		if c, err = backend.DialClient(ctx, rc.p.servers[twin].Address, o.ConnectTimeout, dumpLimit); err != nil {
+		if c, err = rc.p.servers[twin].Dial(ctx, o.ConnectTimeout, dumpLimit); err != nil {
 			return nil, 0, err
 		}
 		keys, all = newKeyList(pass, passes, rc.p.leases.hash), 0

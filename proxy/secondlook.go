@@ -23,6 +23,8 @@ const (
 	lookAfter  = int64(300 * time.Millisecond)
 	sampleWait = int64(2 * time.Second)
 	lookTries  = 20
+
+	flushSettles = int64(3 * time.Second) // until all servers have carried out a delayed flush_all
 )
 
 // secondLook is a key that is to be compared.

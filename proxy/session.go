@@ -64,10 +64,12 @@ type session struct {
 	ended    bool // nothing more will come
 	leaving  bool // close when all is answered
 	speaks   protocolSpoken
-	queued   bool // in the worker's list of sessions to go on with
-	closed   bool
-	homeless bool          // its address has left this machine: reset it when all is answered
-	waitRoom *backend.Conn // waits until this server takes more
+	// It has proved itself, or need not.
+	authenticated bool
+	queued        bool // in the worker's list of sessions to go on with
+	closed        bool
+	homeless      bool          // its address has left this machine: reset it when all is answered
+	waitRoom      *backend.Conn // waits until this server takes more
 }
 
 // Ready is called by the loop.

@@ -165,6 +165,8 @@ func (q *statsQuery) general() {
 	q.stat("cas_badval", c.casBadval)
 	q.stat("touch_hits", c.touchHits)
 	q.stat("touch_misses", c.touchMisses)
+	q.stat("auth_cmds", c.authCmds)
+	q.stat("auth_errors", c.authErrors)
 	q.stat("idle_kicks", c.idleKicks)
 	q.stat("magent_address_resets", c.addressGone)
 	q.stat("bytes_read", c.bytesIn)
@@ -228,6 +230,9 @@ func (q *statsQuery) servers() {
 		q.stat(s.Name()+":outages", s.Outages.Load())
 		q.stat(s.Name()+":out_s", int64(s.OutFor()/time.Second))
 		q.stat(s.Name()+":flushes", s.Flushes.Load())
+		if problem := s.Problem(); problem != "" {
+			q.stat(s.Name()+":problem", problem)
+		}
 		r := &q.p.recovery.resyncs[i]
 		complete := "yes"
 		if !s.Serves() {
@@ -280,6 +285,8 @@ func (q *statsQuery) settings() {
 	q.stat("item_size_max", o.MaxItemSize)
 	q.stat("idle_timeout", int64(time.Duration(q.p.idle.Load())/time.Second))
 	q.stat("cas_enabled", "yes")
+	q.stat("auth_enabled_ascii", yesNo(o.AuthFile != ""))
+	q.stat("server_auth", yesNo(o.ServerAuthFile != ""))
 	q.stat("distribution", o.Distribution)
 	for _, address := range q.p.listens {
 		q.stat("listen", address)

@@ -43,6 +43,8 @@ type handedClient struct {
 	Speaks  uint8  // protocolSpoken
 	Ended   bool
 	Leaving bool
+	// It has proved itself; false where the program did not ask.
+	Authenticated bool
 }
 
 // Freeze prepares a binary upgrade: it stops accepting and parsing, lets the
@@ -119,6 +121,7 @@ func (w *worker) handClients() []handedClient {
 			FD: s.fd, ID: s.ID, From: s.From, Skip: s.skip,
 			Input: append([]byte(nil), s.in...), Output: s.out.Bytes(),
 			Speaks: uint8(s.speaks), Ended: s.ended, Leaving: s.leaving,
+			Authenticated: s.authenticated && w.p.Guarded(),
 		})
 	})
 	return list
@@ -157,7 +160,7 @@ func (p *Proxy) Adopt(state []byte) error {
 	for i, s := range p.servers {
 		p.adoptServer(int32(i), h.Servers[s.Name()])
 	}
-	p.recovery.flushAt.Store(h.FlushAt)
+	p.recovery.setFlushAt(h.FlushAt)
 	p.recovery.presence.name = h.Name
 	return p.start(h.Listeners, func() {
 		for _, s := range p.servers {
@@ -181,6 +184,7 @@ func (p *Proxy) Adopt(state []byte) error {
 			}
 			s.out.Write(&w.loop.Pool, c.Output)
 			s.skip, s.speaks, s.ended, s.leaving = c.Skip, protocolSpoken(c.Speaks), c.Ended, c.Leaving
+			s.authenticated = s.authenticated || c.Authenticated
 			s.readable = true // what came meanwhile
 			s.wake()
 		}

@@ -267,7 +267,7 @@ func (w *worker) flushSessions() {
 
 // addSession begins to serve a client whose descriptor is the worker's now.
 func (w *worker) addSession(fd int, c conntrack.Client) *session {
-	s := &session{Client: c, w: w, fd: fd, usual: windowStart}
+	s := &session{Client: c, w: w, fd: fd, usual: windowStart, authenticated: !w.p.Guarded()}
 	s.Since, s.Active = w.loop.Now(), w.loop.Now()
 	w.sessions.Add(s)
 	if err := w.loop.Register(fd, s); err != nil {

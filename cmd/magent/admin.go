@@ -92,7 +92,7 @@ func administer(asked request, s *settings, stdout io.Writer) error {
 		return usageError{err}
 	}
 	c := asked.subcommand
-	q := inquiry{where: where, within: c.timeout, here: c.here}
+	q := inquiry{where: where, within: c.timeout, here: c.here, authFile: s.proxy.AuthFile}
 	if s.timeout > 0 {
 		q.within = s.timeout
 	}

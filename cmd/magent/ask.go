@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"magent/proxy/protocol"
 )
 
 const (
@@ -40,6 +42,8 @@ type inquiry struct {
 	where  endpoint // its address may be a host name
 	within time.Duration
 	here   bool // only a magent of this machine is asked
+
+	authFile string // users, the first of which asks where it has to prove itself; "" for none
 }
 
 // reply is what a magent has answered.
@@ -134,7 +138,8 @@ func isHere(e endpoint) bool {
 }
 
 // askOwn asks at addresses of this machine, the first of them that takes the
-// connection. A magent that takes no more clients is asked on its lock.
+// connection. A magent that takes no more clients, or does not know who asks, is asked on
+// its lock, where the kernel says who it is.
 func (q *inquiry) askOwn(ctx context.Context, places []endpoint, questions []string) (*reply, error) {
 	var problem error
 	for _, place := range places {
@@ -142,9 +147,9 @@ func (q *inquiry) askOwn(ctx context.Context, places []endpoint, questions []str
 		if err == nil {
 			return &reply{answers: answers, here: true}, nil
 		}
-		if errors.Is(err, errFull) {
+		if full := errors.Is(err, errFull); full || errors.Is(err, errUnproven) {
 			if answers, err := q.askLocks(ctx, []endpoint{place}, questions); err == nil {
-				return &reply{answers: answers, here: true, full: true}, nil
+				return &reply{answers: answers, here: true, full: full}, nil
 			}
 		}
 		if problem == nil {
@@ -157,14 +162,28 @@ func (q *inquiry) askOwn(ctx context.Context, places []endpoint, questions []str
 	return nil, problem
 }
 
-// askAt asks at an address or a Unix socket.
+// askAt asks at an address or a Unix socket. A password is sent only where it is
+// asked for: another server would store it as a value.
 func (q *inquiry) askAt(ctx context.Context, where endpoint, questions []string) ([]answer, error) {
+	answers, err := q.askOnce(ctx, where, "", questions)
+	if !errors.Is(err, errUnproven) {
+		return answers, err
+	}
+	login, loginErr := loginFrom(q.authFile)
+	if loginErr != nil {
+		return nil, err
+	}
+	return q.askOnce(ctx, where, string(protocol.AppendAuth(nil, askKey, *login)), questions)
+}
+
+// askOnce is one connection of askAt, on which proof goes first.
+func (q *inquiry) askOnce(ctx context.Context, where endpoint, proof string, questions []string) ([]answer, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, where.network, where.address)
 	if err != nil {
 		return nil, q.dialProblem(where, err)
 	}
 	defer conn.Close()
-	return q.exchange(ctx, conn, where, questions)
+	return q.exchange(ctx, conn, where, proof, questions)
 }
 
 // askLocks asks the magent of this machine that has the lock of one of the
@@ -184,7 +203,12 @@ func (q *inquiry) askLocks(ctx context.Context, places []endpoint, questions []s
 // askLock asks who has the lock of an endpoint.
 func (q *inquiry) askLock(ctx context.Context, e endpoint, questions []string) ([]answer, error) {
 	for try := 1; ; try++ {
-		answers, err := q.tryLock(ctx, e, questions)
+		answers, err := q.tryLock(ctx, e, "", questions)
+		if errors.Is(err, errUnproven) {
+			if login, loginErr := loginFrom(q.authFile); loginErr == nil {
+				answers, err = q.tryLock(ctx, e, authQuestion+login.User+" "+login.Password+"\r\n", questions)
+			}
+		}
 		if !errors.Is(err, errClosed) || try == lockTries {
 			return answers, err
 		}
@@ -197,7 +221,7 @@ func (q *inquiry) askLock(ctx context.Context, e endpoint, questions []string) (
 }
 
 // tryLock is one try.
-func (q *inquiry) tryLock(ctx context.Context, e endpoint, questions []string) ([]answer, error) {
+func (q *inquiry) tryLock(ctx context.Context, e endpoint, proof string, questions []string) ([]answer, error) {
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: e.lockName(), Net: "unix"})
 	if errors.Is(err, unix.EAGAIN) { // so many ask that the queue is full
 		return nil, fmt.Errorf("the magent at %s takes no questions: it hangs: see its log, or end it and start it again", e.address)
@@ -206,7 +230,7 @@ func (q *inquiry) tryLock(ctx context.Context, e endpoint, questions []string) (
 		return nil, errNoLock
 	}
 	defer conn.Close()
-	return q.exchange(ctx, conn, e, questions)
+	return q.exchange(ctx, conn, e, proof, questions)
 }
 
 // lockHolder returns the process that has the lock of an endpoint, 0 for none.
@@ -222,18 +246,20 @@ func lockHolder(where endpoint) int {
 	return 0
 }
 
-// exchange sends all questions at once and returns their answers.
-func (q *inquiry) exchange(ctx context.Context, conn net.Conn, where endpoint, questions []string) ([]answer, error) {
+// exchange sends all questions at once, behind the proof of who asks, and returns
+// their answers.
+func (q *inquiry) exchange(ctx context.Context, conn net.Conn, where endpoint, proof string, questions []string) ([]answer, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = conn.SetDeadline(deadline)
 	}
-	if _, err := io.WriteString(conn, strings.Join(questions, "\r\n")+"\r\n"); err != nil && !isReset(err) {
+	if _, err := io.WriteString(conn, proof+strings.Join(questions, "\r\n")+"\r\n"); err != nil && !isReset(err) {
 		// What closed the connection may have said why.
 		return nil, q.readProblem(where, err)
 	}
 	limited := &io.LimitedReader{R: conn, N: adminAnswer}
 	lines := bufio.NewReader(limited)
 	answers := make([]answer, len(questions))
+	proving := proof != ""
 	for i := 0; i < len(questions); {
 		text, err := lines.ReadString('\n')
 		if err != nil {
@@ -245,6 +271,10 @@ func (q *inquiry) exchange(ctx context.Context, conn net.Conn, where endpoint, q
 		text = strings.TrimRight(text, "\r\n")
 		switch {
 		case strings.HasPrefix(text, "magent "): // who answers on a lock says so first
+		case proving && (text == "STORED" || text == "OK"):
+			proving = false
+		case text == protocol.Unauthenticated || text+"\r\n" == string(protocol.AuthFailure):
+			return nil, q.unproven(where)
 		case text == "END" || text == "OK":
 			i++
 		case strings.HasPrefix(text, "STAT "):

@@ -67,6 +67,9 @@ func unserved(servers []serverReport) string {
 	}
 	var out []string
 	for _, s := range servers {
+		if concerned[s.Name] && s.Problem != "" {
+			return fmt.Sprintf("%s is %s: %s", printable(s.Name), printable(s.State), printable(s.Problem))
+		}
 		if concerned[s.Name] {
 			out = append(out, fmt.Sprintf("%s is %s", printable(s.Name), printable(s.State)))
 		}

@@ -239,7 +239,7 @@ func TestQuestionsAreBounded(t *testing.T) {
 	q := &inquiry{within: time.Minute}
 	ctx, cancel := context.WithTimeout(t.Context(), q.within)
 	defer cancel()
-	if _, err := q.tryLock(ctx, e, []string{strings.Repeat("x", longestQuestion)}); !errors.Is(err, errClosed) {
+	if _, err := q.tryLock(ctx, e, "", []string{strings.Repeat("x", longestQuestion)}); !errors.Is(err, errClosed) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -251,7 +251,7 @@ func TestLockOfASocketAnswersNoQuestions(t *testing.T) {
 	q := &inquiry{within: time.Minute}
 	ctx, cancel := context.WithTimeout(t.Context(), q.within)
 	defer cancel()
-	if _, err := q.tryLock(ctx, e, []string{"stats"}); !errors.Is(err, errClosed) {
+	if _, err := q.tryLock(ctx, e, "", []string{"stats"}); !errors.Is(err, errClosed) {
 		t.Errorf("error %v", err)
 	}
 }

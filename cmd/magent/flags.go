@@ -50,6 +50,8 @@ func table(s *settings) []setting {
 			usage: "a ketama ring, which is the default"},
 		{name: "max-server-connections", letters: "i", value: "N", group: groupServers, to: number{&p.MaxServerConnections, 1, 10000},
 			usage: "most connections to one server"},
+		{name: "server-auth-file", value: "FILE", group: groupServers, to: &p.ServerAuthFile,
+			usage: "holds user:password, which magent proves to servers that ask (memcached -Y); HUP reads it anew"},
 
 		{name: "listen", letters: "l", value: "ADDRESS[:PORT]", group: groupClients, to: &s.listen, preset: "all addresses",
 			usage: "address or host name to listen on; may be repeated. It need not be on this machine yet"},
@@ -59,6 +61,8 @@ func table(s *settings) []setting {
 			usage: "Unix socket to listen on as well"},
 		{name: "socket-mode", letters: "a", value: "MODE", group: groupClients, to: permissions{&s.socketMode},
 			usage: "permissions of the Unix socket, in octal"},
+		{name: "auth-file", letters: "Y", value: "FILE", group: groupClients, to: &p.AuthFile,
+			usage: "holds lines user:password, one of which clients have to give first, as with memcached -Y; HUP reads it anew"},
 		{name: "max-clients", letters: "nc", value: "N", group: groupClients, to: number{&p.MaxClients, 1, 10_000_000},
 			usage: "most client connections"},
 		{name: "max-item-size", letters: "I", value: "SIZE", group: groupClients, to: size{&s.size, 1, 1 << 30},

@@ -60,8 +60,8 @@ Sizes take the suffixes k, m and g; times take ms, s, m and h.
 The weight of a server is its share of the keys; without one it is 1.
 
 Signals: TERM and INT finish what is in flight and end magent; HUP reads the
-config file and opens the log file anew; USR2 goes on with the program that the
-file of magent holds now, without losing a connection.
+config file and the files of users, and opens the log file, anew; USR2 goes on
+with the program that the file of magent holds now, without losing a connection.
 Exit status: 0, also when magent serves there already; 1 when it cannot serve,
 when a magent that was asked has not answered as it should, and when check finds
 keys that no server serves. One line on standard error says why.

@@ -51,6 +51,7 @@ type lock struct {
 	serving   chan struct{} // closed by serve
 	stopped   chan struct{} // closed by close
 	questions answerer      // set by serve; nil: none are answered
+	gate      gatekeeper    // set by guard; nil: all are answered
 	guests    chan struct{} // one place for each who asks questions
 	loops     sync.WaitGroup
 }
@@ -194,6 +195,7 @@ func (l *lock) converse(conn net.Conn) {
 		}
 		conn.Close() // which ends what is being read or written
 	}()
+	admitted := l.gate == nil || mayAsk(conn)
 	lines := bufio.NewReaderSize(conn, longestQuestion)
 	for {
 		_ = conn.SetDeadline(time.Now().Add(questionTime))
@@ -201,8 +203,13 @@ func (l *lock) converse(conn net.Conn) {
 		if err != nil {
 			return
 		}
-		answer, err := l.questions(ctx, strings.TrimRight(string(line), "\r\n"))
-		if err != nil {
+		question := strings.TrimRight(string(line), "\r\n")
+		var answer []byte
+		if l.gate != nil && (!admitted || strings.HasPrefix(question, authQuestion)) {
+			var text string
+			text, admitted = l.gate.admit(question)
+			answer = []byte(text)
+		} else if answer, err = l.questions(ctx, question); err != nil {
 			return
 		}
 		_ = conn.SetDeadline(time.Now().Add(questionTime))
@@ -211,6 +218,10 @@ func (l *lock) converse(conn net.Conn) {
 		}
 	}
 }
+
+// guard has the lock answer those alone who prove themselves. It comes before
+// serve.
+func (l *lock) guard(g gatekeeper) { l.gate = g }
 
 // serve lets the lock say that this process serves, and answer questions.
 func (l *lock) serve(questions answerer) {

@@ -84,7 +84,7 @@ func TestEverySettingInEveryWay(t *testing.T) {
 			of := func(s *settings) string { return value(*byName(table(s), row.name)) }
 			want := text
 			switch row.name {
-			case "socket", "pid-file", "log-file", "in-flight-file":
+			case "socket", "pid-file", "log-file", "in-flight-file", "auth-file", "server-auth-file":
 				want = "/start/" + text
 			case "server":
 				base = nil

@@ -48,6 +48,7 @@ type serverReport struct {
 	Flushes      int64  `json:"flushes"`
 	Weight       int64  `json:"weight"`
 	Version      string `json:"version"`
+	Problem      string `json:"problem"` // why it does not let magent in, "" when it does
 }
 
 func (s serverReport) isPrimary() bool { return s.Role == "primary" || s.Role == "both" }
@@ -121,6 +122,8 @@ func (s *serverReport) set(field, value string) {
 		s.Complete = value
 	case "version":
 		s.Version = value
+	case "problem":
+		s.Problem = value
 	case "out_s":
 		s.OutS = whole(value)
 	case "journal_keys":

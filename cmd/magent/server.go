@@ -143,9 +143,18 @@ func (srv *server) listenAndServe(id identity) error {
 	if err := srv.proxy.Start(fds); err != nil {
 		return err
 	}
-	srv.lock.serve(srv.proxy.Ask)
+	srv.answerOnLock()
 	srv.logServing("serving")
 	return nil
+}
+
+// answerOnLock has the lock say that this process serves, and answer questions
+// about it.
+func (srv *server) answerOnLock() {
+	if srv.proxy.Guarded() {
+		srv.lock.guard(srv.proxy.Authenticate)
+	}
+	srv.lock.serve(srv.proxy.Ask)
 }
 
 // keepInFlight has the proxy remember the writes under way. To do without is no

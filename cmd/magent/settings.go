@@ -85,7 +85,7 @@ var (
 // makeAbsolute takes relative paths from directory, so that they mean the same
 // file after the process has moved to "/".
 func (s *settings) makeAbsolute(directory string) {
-	for _, path := range []*string{&s.socket, &s.pidFile, &s.configFile, &s.logFile, &s.inFlightFile} {
+	for _, path := range []*string{&s.socket, &s.pidFile, &s.configFile, &s.logFile, &s.inFlightFile, &s.proxy.AuthFile, &s.proxy.ServerAuthFile} {
 		if *path != "" && *path != "none" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(directory, *path)
 		}

@@ -140,6 +140,9 @@ func (about *report) hasTwin(s serverReport) bool {
 // words say of one server that is not up what that means, and what happens by
 // itself.
 func (s serverReport) words(hasTwin bool) string {
+	if s.Problem != "" && !s.serves() {
+		return fmt.Sprintf("%s is %s: %s. It has been out for %s and is tried again at least once a second.", printable(s.Name), printable(s.State), printable(s.Problem), longTime(s.OutS))
+	}
 	switch s.State {
 	case "down":
 		text := fmt.Sprintf("%s is down: it has been out of reach for %s and has missed nothing so far. It is tried again at least once a second.", printable(s.Name), longTime(s.OutS))

@@ -212,7 +212,7 @@ func (srv *server) adopt(state *upgradeState) error {
 	if err := srv.proxy.Adopt(state.Proxy); err != nil {
 		return err
 	}
-	srv.lock.serve(srv.proxy.Ask)
+	srv.answerOnLock()
 	srv.logServing("serving")
 	for _, e := range asked {
 		if e.lockName() != "" && !e.optional && !containsEndpoint(srv.endpoints, e) {

@@ -55,6 +55,13 @@ func (s *Memcached) Restart() {
 	s.start(tb)
 }
 
+// RestartWith is Restart with other arguments than those of StartMemcached.
+func (s *Memcached) RestartWith(args ...string) {
+	s.tb.Helper()
+	s.args = args
+	s.Restart()
+}
+
 // Stat returns one number of the server's own `stats`.
 func (s *Memcached) Stat(name string) int64 {
 	s.tb.Helper()
@@ -71,7 +78,8 @@ func (s *Memcached) Stat(name string) int64 {
 	return n
 }
 
-// awaitAnswer returns when the program answers `version` with a VERSION line.
+// awaitAnswer returns when the program answers `version` with a VERSION line, or
+// asks for authentication.
 func awaitAnswer(tb testing.TB, p *Process, addr string) {
 	tb.Helper()
 	var last string
@@ -88,7 +96,7 @@ func awaitAnswer(tb testing.TB, p *Process, addr string) {
 		defer func() { _ = c.Close() }()
 		answer, err := c.Command("version")
 		last = fmt.Sprintf("answer %q, %v", answer, err)
-		return err == nil && strings.HasPrefix(answer, "VERSION ")
+		return err == nil && (strings.HasPrefix(answer, "VERSION ") || answer == "CLIENT_ERROR unauthenticated")
 	})
 	if !ok || !p.Running() {
 		tb.Fatalf("%s does not answer on %s: %s\n%s", p.Name, addr, last, p.Output())

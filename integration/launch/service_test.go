@@ -95,6 +95,7 @@ func TestExampleOfSettings(t *testing.T) {
 	for _, name := range []string{
 		"background", "foreground", "verbose", "user", "group", "pid-file", "log-file", "config", "check", "help", "version", "ketama",
 		"timeout", "json", // of subcommands
+		"auth-file", "server-auth-file", // files that would have to be there
 		"in-flight-file", // its default is another one for each address
 	} {
 		all = append(all, "\n"+name+" = "...)

@@ -290,7 +290,7 @@ func (p *binaryPair) ask(r *Request) ([]byte, error) {
 func TestMemcachedAgreesOnBadBinaryRequests(t *testing.T) {
 	p := newBinaryPair(t)
 	for _, c := range badBinaryRequests {
-		if c.in[0] != binaryRequest {
+		if c.in[0] != BinaryRequest {
 			// The first byte makes a connection binary.
 			p.raw.send(fence)
 			if _, err := p.raw.read(len(fenceAnswer)); err != nil {

@@ -1,9 +1,6 @@
 package protocol
 
-import (
-	"encoding/base64"
-	"math"
-)
+import "math"
 
 const (
 	maxMetaWords  = 19 // words of a meta request (MFLAG_MAX_OPT_LENGTH of memcached less the terminal token)
@@ -55,7 +52,7 @@ var (
 	metaBadDelta   = metaError("CLIENT_ERROR invalid numeric delta value\r\n")
 	metaTooMany    = metaError("CLIENT_ERROR options flags are too long\r\n")
 
-	metaTooManyOld = metaError("CLIENT_ERROR options flags too long\r\n")
+	metaTooManyElse = metaError("CLIENT_ERROR options flags too long\r\n")
 
 	replyMetaFlag    = []byte("CLIENT_ERROR invalid or duplicate flag\r\n")
 	replyMetaOpaque  = []byte("CLIENT_ERROR opaque token too long\r\n")
@@ -130,14 +127,14 @@ func (p *Parser) parseMetaSet(in []byte, header int, key, words []byte, r *Reque
 	*r = Request{Op: OpSet, Dialect: Meta, Key: key}
 	wrong := r.takeWords(words, 3, p.OldMeta)
 	if string(wrong) == string(metaTooMany) {
-		invalid(r, p.tooMany()) // memcached reads the value as requests
+		invalid(r, metaTooManyElse) // memcached reads the value as requests
 		return header, 0
 	}
 	reply := []byte(wrong)
 	if reply == nil {
 		reply = r.setMode()
 	}
-	if reply == nil && r.opaqueTooLong() {
+	if reply == nil && !r.Foreign && r.opaqueTooLong() {
 		reply = replyMetaOpaque
 	}
 	if reply != nil {
@@ -185,14 +182,13 @@ func (r *Request) setMode() []byte {
 	default:
 		return replySetMode
 	}
-	r.Foreign = r.Foreign || r.Meta.Has('s') // told by 1.6.27 and later
 	return nil
 }
 
 func (p *Parser) parseMetaDelete(key, words []byte, r *Request) {
 	*r = Request{Op: OpDelete, Dialect: Meta, Key: key}
 	if wrong := r.takeWords(words, 2, p.OldMeta); wrong != nil {
-		p.refuseFlags(r, wrong)
+		refuseFlags(r, wrong)
 		return
 	}
 	if r.Meta.HasAny("Ix") {
@@ -204,7 +200,7 @@ func (p *Parser) parseMetaDelete(key, words []byte, r *Request) {
 func (p *Parser) parseMetaArith(key, words []byte, r *Request) {
 	*r = Request{Op: OpIncr, Dialect: Meta, Key: key, Delta: 1}
 	if wrong := r.takeWords(words, 2, p.OldMeta); wrong != nil {
-		p.refuseFlags(r, wrong)
+		refuseFlags(r, wrong)
 		return
 	}
 	switch r.Mode {
@@ -221,20 +217,12 @@ func (p *Parser) parseMetaArith(key, words []byte, r *Request) {
 
 // refuseFlags answers wrong flags of md and ma, for which memcached has one
 // answer only.
-func (p *Parser) refuseFlags(r *Request, wrong metaError) {
+func refuseFlags(r *Request, wrong metaError) {
 	if string(wrong) == string(metaTooMany) {
-		invalid(r, p.tooMany())
+		invalid(r, metaTooManyElse)
 		return
 	}
 	invalid(r, replyMetaFlag)
-}
-
-// tooMany is what all commands but mg answer to too many flags.
-func (p *Parser) tooMany() []byte {
-	if p.OldMeta {
-		return metaTooManyOld
-	}
-	return metaTooMany
 }
 
 // parseMetaDebug reads "me <key> [b]".
@@ -314,9 +302,10 @@ func (r *Request) takeFlag(flag byte, token []byte) (why metaError, ok bool) {
 		return nil, ok
 	case 'C':
 		r.CAS, ok = parseUint64(token)
+		r.HasCAS = ok
 		return metaBadToken, ok
 	case 'E':
-		if r.NewCAS, ok = parseUint64(token); !ok {
+		if r.NewCAS, r.HasNewCAS = parseUint64(token); !r.HasNewCAS {
 			r.Foreign = true
 		}
 		return nil, true
@@ -361,7 +350,7 @@ func (r *Request) opaqueTooLong() bool { return len(r.Opaque)+1 > maxMetaOpaque 
 
 // finishMeta decodes the key of a request that is whole, or refuses it.
 func (r *Request) finishMeta() {
-	if r.opaqueTooLong() {
+	if !r.Foreign && r.opaqueTooLong() {
 		invalid(r, replyMetaOpaque)
 		return
 	}
@@ -374,8 +363,8 @@ func (r *Request) decodeKey() bool {
 	if !r.Base64 {
 		return true
 	}
-	n, err := base64.StdEncoding.Decode(r.Key, r.Key)
-	if err != nil || n == 0 {
+	n := decodeBase64(r.Key, r.Key)
+	if n == 0 {
 		return false
 	}
 	r.Key = r.Key[:n:n]
@@ -385,6 +374,5 @@ func (r *Request) decodeKey() bool {
 // validBase64 tells whether a key can be decoded.
 func validBase64(key []byte) bool {
 	var scratch [maxKey]byte
-	n, err := base64.StdEncoding.Decode(scratch[:], key)
-	return err == nil && n > 0
+	return decodeBase64(scratch[:], key) > 0
 }

@@ -79,7 +79,7 @@ func (p *Parser) ParseFrom(in []byte, searched int, r *Request) (n, need int) {
 			}
 		}
 	}
-	if len(in) > 0 && in[0] == 0x80 && !p.TextOnly {
+	if len(in) > 0 && in[0] == BinaryRequest && !p.TextOnly {
 		return invalidClose(r, replyError, in), 0
 	}
 	eol := bytes.IndexByte(in[searched:], '\n')

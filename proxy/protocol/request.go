@@ -71,12 +71,13 @@ type Request struct {
 	Opcode     byte   // of a binary request, as the client sent it
 	OpaqueWord uint32 // of a binary request: bytes 12 to 15 of its header, read as big-endian
 
-	Meta    MetaFlags // the flags of a meta request
-	Words   []byte    // they and their tokens as they came
-	Foreign bool      // there are some among them that only the server can judge
-	Opaque  []byte    // meta flag O
-	NewCAS  uint64    // meta flag E: the token to store
-	Mode    byte      // meta flag M, 0 when absent
+	Meta              MetaFlags // the flags of a meta request
+	Words             []byte    // they and their tokens as they came
+	Foreign           bool      // there are some among them that only the server can judge
+	Opaque            []byte    // meta flag O
+	NewCAS            uint64    // meta flag E: the token to store
+	HasCAS, HasNewCAS bool      // meta: the token of flag C or E is a number
+	Mode              byte      // meta flag M, 0 when absent
 
 	// OpIncr and OpDecr, and meta flags N and J: what to store when the key is
 	// missing. A meta get stores an empty value.
