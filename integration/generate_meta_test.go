@@ -259,6 +259,9 @@ func (g metaGenerator) about(verb, key string, f *flagSet, value []byte) step {
 	// a command, and a long one without a line end closes the connection.
 	if g.rng.IntN(12) == 0 && len(value) < 500 {
 		g.noise(f, verb)
+		if verb == "mg" && strings.ContainsAny(key, unnameable) {
+			f.words = slices.DeleteFunc(f.words, func(w [2]string) bool { return strings.HasPrefix(w[0], "k") })
+		}
 	}
 	gap := " "
 	if g.rng.IntN(25) == 0 {

@@ -53,9 +53,14 @@ func (r *request) appendRaw(dst []byte, s *backend.Server, effect bool) []byte {
 	if r.op == protocol.OpMetaDebug && r.base64 {
 		dst = append(dst, " b"...)
 	}
+	keys := 0
 	for word, rest := protocol.NextKey(r.words()); word != nil; word, rest = protocol.NextKey(rest) {
 		switch flag := word[0]; {
-		case flag == 'q', flag == 'k' && r.encoded, effect && isOneOf(flag, notForBackup), effect && flag == 'E':
+		case flag == 'k' && r.encoded && !effect:
+			if keys++; keys == 2 {
+				dst = append(dst, " k k"...) // for the server to refuse
+			}
+		case flag == 'q', effect && isOneOf(flag, notForBackup), effect && flag == 'E':
 		case flag == 'C' && r.compares:
 			dst = strconv.AppendUint(append(dst, " C"...), s.ServerToken(r.compare), 10)
 		case flag == 'E' && r.given != 0:

@@ -206,6 +206,9 @@ func (r *request) Answered(line []byte, kind protocol.Answer, number uint64) {
 		}
 		w.confirmed(r, line, kind, number)
 	case mirroring:
+		if r.effect == protocol.OpTouch && r.meta && protocol.MarksOf(line).Won {
+			w.giveBack(r.key(), r.hash, r.backup, protocol.TokenOf(line))
+		}
 		w.mirrored(r, plainKind(r.effect, kind), number)
 	case flushingAll:
 		w.flushed(r, kind == protocol.OK)
