@@ -32,6 +32,7 @@ const noToken = 1<<63 - 1
 //
 // No time to live is near its end: what is not past at once lasts for minutes.
 type vocabulary struct {
+	mixed  bool // binary and meta requests are mixed
 	rng    *rand.Rand
 	prefix string
 	now    int64 // Unix seconds
