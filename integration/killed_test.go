@@ -69,3 +69,44 @@ func testWritesUnderWay(t *testing.T, late bool) {
 		t.Errorf("the file is left after an orderly end: %v", err)
 	}
 }
+
+// The last run has told others of keys of which nobody knew whether their primary had
+// got an earlier write, and is killed when the primary has run later writes of them and
+// the backup has not. What clients were answered stays.
+//
+// promise: C1, C6
+func TestWritesUnderWayOfKeysThatWereUncertain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "in-flight")
+	s := startStory(t, 1, 1, "--in-flight-file", file, "--compare-rate", "0", "--server-timeout", "5s")
+	c := harness.MustDial(t, s.Addr)
+	for i := range 20 {
+		must(t, c.Set(fmt.Sprint("k", i), "old"))
+	}
+	s.awaitSame(t, recovery)
+	link := s.links[s.backup()]
+	link.Partition()
+	want := map[string]held{}
+	record := "magent1 0 open\n"
+	for i := range 20 {
+		key := fmt.Sprint("k", i)
+		record += fmt.Sprintf(" another ?%s\n", key)
+		must(t, c.Set(key, "new"))
+		want[key] = held{value: "new", exp: -1}
+	}
+	must(t, harness.MustDial(t, s.backup().Addr).Set(magentPrefix+"missed:"+s.name(s.primary()), record))
+	s.Crash()
+	link.Cut() // what it held back is lost
+	link.Heal()
+	s.Magent = harness.StartMagent(t, s.cfg)
+	c = harness.MustDial(t, s.Addr)
+	harness.Eventually(t, recovery, "the backup has what the primary has", func() bool {
+		for key := range want {
+			if value, _, err := c.Value(key); err != nil || value != "new" {
+				t.Fatalf("%s is %q, %v", key, value, err)
+			}
+		}
+		return unequal(want, holdings(t, s.backup()), 1) == ""
+	})
+	awaitWhole(t, s.Magent)
+	expectHeld(t, s.awaitSame(t, recovery), want)
+}

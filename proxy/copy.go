@@ -443,8 +443,9 @@ func (c *keyCopy) end(ok bool) {
 	}
 	for _, r := range c.waiting {
 		r.copies++
-		r.filled = r.filled || ok && c.to == r.at
-		r.cured = r.cured || ok && c.exact && c.to == r.at
+		// The server may have been emptied since the copy before this one.
+		r.filled = ok && c.to == r.at
+		r.cured = ok && c.exact && c.to == r.at
 		switch {
 		case ok && c.refused && r.op == protocol.OpGet && c.block != nil:
 			w.answerCopy(r, c)

@@ -48,3 +48,38 @@ func TestSameExpiry(t *testing.T) {
 		}
 	}
 }
+
+// What a request has had copied before counts no more when the copy that it has waited
+// for then was not made: its server may have been emptied in between.
+//
+// promise: C3
+func TestTheLastCopyCounts(t *testing.T) {
+	o := Defaults()
+	o.Primaries, o.Backups = []string{"127.0.0.1:1"}, []string{"127.0.0.1:2"}
+	w := newTestProxy(t, o).workers[0]
+	w.pausing = true // keeps a request from being run
+	for _, c := range []struct {
+		ok, exact     bool
+		to            int32
+		filled, cured bool
+	}{
+		{true, true, 0, true, true},
+		{true, false, 0, true, false},
+		{true, true, 1, false, false},
+		{false, true, 0, false, false},
+	} {
+		r := &request{w: w, home: w, filled: true, cured: true}
+		r.Write = true
+		one := &keyCopy{w: w, to: c.to, exact: c.exact, waiting: []*request{r}}
+		one.Key = []byte("k")
+		if !w.p.leases.take(one.stripe, w.index) {
+			t.Fatal("no lease")
+		}
+		w.idle[one.stripe]++
+		w.writes = 2
+		one.end(c.ok)
+		if r.filled != c.filled || r.cured != c.cured {
+			t.Errorf("copied to %d, exactly %v, made %v: filled %v, cured %v; want %v, %v", c.to, c.exact, c.ok, r.filled, r.cured, c.filled, c.cured)
+		}
+	}
+}

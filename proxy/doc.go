@@ -34,7 +34,8 @@
 //	resync.go     the copying of all that a server lacks
 //	keylist.go    the keys to copy, last used first
 //	secondlook.go the two copies of a key are compared
-//	presence.go   which proxy sees to the servers
+//	presence.go   which proxy sees to the servers; announce.go tells the others
+//	              of one that begins
 //	inflight.go   the keys of writes under way outlive a process that is killed
 //	watch.go      magent's own items on a server are kept, and read
 //	auth.go       which clients may use magent, and how they prove it

@@ -211,7 +211,7 @@ func (rc *recovery) readAnew(server int32) {
 func (rc *recovery) compareUncertain(server int32, keys []string) {
 	for _, key := range keys {
 		if rc.p.servers[server].Miss() || !rc.p.servers[server].HasMeta() {
-			rc.p.journals[server].addNoted([]byte(key), 0)
+			rc.enterNoted(server, missedKey{key, 0})
 			continue
 		}
 		w := rc.p.workers[stripeOf(rc.p.leases.hash([]byte(key)))%uint32(len(rc.p.workers))]

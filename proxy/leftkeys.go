@@ -98,14 +98,18 @@ func (rc *recovery) primarySays(server int32, known, lacking bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var others []string
+	j := rc.p.journals[server]
 	for _, key := range l.waiting {
 		primary, backup := rc.p.pools.find([]byte(key))
-		_, missed := rc.p.journals[server].find([]byte(key)) // then the backup decides
+		missedAt, missed := j.missedAt([]byte(key))
 		switch {
 		case primary != server:
 			others = append(others, key)
 			continue
-		case backup >= 0 && known && !missed:
+		case j.lost() || missed && missedAt > 0: // the backup decides
+		case backup >= 0 && known:
+			// If nobody knew whether an earlier write was run here, this one still was.
+			j.drop([]byte(key), 0)
 			at := int64(leftAt)
 			if lacking {
 				at = 0 // it may not have been filled with this key

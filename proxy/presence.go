@@ -68,6 +68,7 @@ type presence struct {
 
 	mu    sync.Mutex
 	beats map[beatPlace]beat
+	told  map[int32]chan struct{} // servers on which announce has told of this one; closed when the others know
 }
 
 // parseBeat reads a line.
@@ -270,14 +271,16 @@ func (rc *recovery) hearBeats(at int32, text []byte) (stay string) {
 // beat tells the other proxies of this one, and takes note of them.
 func (w *watcher) beat(held backend.Stored) error {
 	text := w.rc.beatLine(time.Now()) + w.rc.hearBeats(w.at, held.Value)
-	// Another proxy may write at this moment: then the next time will do.
-	var err error
-	if held.CAS == 0 {
-		_, err = w.client.Store("add", proxiesKey, text)
-	} else {
-		_, err = w.client.Swap(proxiesKey, text, held.CAS)
-	}
+	_, err := storeBeats(w.client, held, text) // another proxy may write at this moment: then the next time will do
 	return err
+}
+
+// storeBeats replaces the lines that were held by others, if they still stand there.
+func storeBeats(c *backend.Client, held backend.Stored, text string) (stored bool, err error) {
+	if held.CAS == 0 {
+		return c.Store("add", proxiesKey, text)
+	}
+	return c.Swap(proxiesKey, text, held.CAS)
 }
 
 // fallAsleep holds back the clients of this worker from now on when none has
@@ -302,6 +305,7 @@ func (w *worker) wakeUp() {
 		rc.forgetting.Lock() // what is read now is not forgotten as long as clients are served
 		rc.awake.Add(1)
 		rc.forgetting.Unlock()
+		rc.presence.awaitHeard()
 		if !rc.alone() {
 			rc.readAllFacts()
 			rc.judge()

@@ -352,6 +352,7 @@ func (p *Proxy) Shutdown() {
 	}
 	p.cancel()
 	p.wg.Wait()
+	p.recovery.leave()
 	if p.inFlight != nil {
 		p.inFlight.close()
 	}

@@ -111,7 +111,7 @@ func (rc *recovery) madeGood(server int32, key []byte, when uint64) {
 func newRecovery(p *Proxy) *recovery {
 	n := len(p.servers)
 	rc := &recovery{
-		p: p, presence: presence{name: rand.Text(), beats: map[beatPlace]beat{}}, twins: make([][]int32, n), records: make([]record, n*n),
+		p: p, presence: presence{name: rand.Text(), beats: map[beatPlace]beat{}, told: map[int32]chan struct{}{}}, twins: make([][]int32, n), records: make([]record, n*n),
 		lacking: make([]atomic.Bool, n), needed: make([]atomic.Bool, n), resyncs: make([]resync, n), unasked: make([]atomic.Bool, n*n), listing: make([]sync.Mutex, n), cleared: make([]atomic.Bool, n), told: make([]told, n*n), wakers: make([]chan struct{}, n), lookers: make([]chan struct{}, n), care: make([]care, n),
 	}
 	rc.idle.Store(true) // until it is known who else is there
@@ -321,6 +321,7 @@ func (rc *recovery) Restored(s *backend.Server, v backend.Verdict) {
 		rc.resyncs[s.Index].again()
 		rc.tellLacking(s)
 	}
+	rc.announce(int32(s.Index))
 	rc.askedLater(int32(s.Index))
 	if v.Flush {
 		// What is entered from now on is replayed for nothing: it holds nothing. Until

@@ -342,6 +342,9 @@ func (rc *recovery) forgetReplayed(server, at int32, held missedRecord) {
 	for _, key := range held.keys {
 		noted[key.name] = true
 	}
+	for _, key := range held.uncertain {
+		noted[key] = true
+	}
 	lost := j.lost()
 	j.dropGood(rc.record(server, at).notedUntil(), at, func(key string) bool { return !noted[key] })
 	if lost && !j.lost() {

@@ -263,12 +263,8 @@ func (r *Request) takeWords(words []byte, before int, old bool) (wrong metaError
 			return metaDuplicate
 		}
 		r.Meta |= bit
-		if old && (bit == 0 || oldMetaFlags&bit == 0) {
+		if known := knownMetaFlags(old); known&bit == 0 {
 			return metaInvalid
-		}
-		if bit == 0 {
-			r.Foreign = true
-			continue
 		}
 		if why, ok := r.takeFlag(flag, word[1:]); !ok {
 			failed = true
@@ -345,13 +341,23 @@ func (r *Request) takeFlag(flag byte, token []byte) (why metaError, ok bool) {
 		r.Opaque = token
 	case 'P', 'L', 'k', 's', 't', 'c', 'f', 'l', 'v', 'h', 'u', 'I':
 	default:
-		r.Foreign = true // a later memcached may know it
+		r.Foreign = true // not every memcached behind 1.6.27 knows it
 	}
 	return nil, true
 }
 
-// oldMetaFlags are those that memcached 1.6.14 knows.
-var oldMetaFlags = metaFlagsOf("bNTRlOPLkstcfvhuqFCMJDI")
+// The flags that memcached 1.6.14 knows, and those that came after it.
+var (
+	oldMetaFlags = metaFlagsOf("bNTRlOPLkstcfvhuqFCMJDI")
+	newMetaFlags = oldMetaFlags | metaFlagsOf("ExS")
+)
+
+func knownMetaFlags(old bool) MetaFlags {
+	if old {
+		return oldMetaFlags
+	}
+	return newMetaFlags
+}
 
 func metaFlagsOf(flags string) (f MetaFlags) {
 	for i := range len(flags) {

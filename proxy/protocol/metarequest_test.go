@@ -53,9 +53,8 @@ var goodMetaRequests = []struct {
 	{"mg k Pproxy L/x/y\r\n", false, Request{Op: OpMetaGet, Key: []byte("k"), Meta: meta("PL"), Words: []byte("Pproxy L/x/y")}},
 	{"mg k v k\r\n", false, Request{Op: OpMetaGet, Key: []byte("k"), Meta: meta("vk"), Words: []byte("v k")}},
 	{"mg k E1x\r\n", true, Request{Op: OpMetaGet, Key: []byte("k"), Meta: meta("E"), Words: []byte("E1x"), Foreign: true}},
-	{"mg k !\r\n", true, Request{Op: OpMetaGet, Key: []byte("k"), Words: []byte("!"), Foreign: true}},
-	{"mg k v w z\r\n", true, Request{Op: OpMetaGet, Key: []byte("k"), Meta: meta("vwz"), Words: []byte("v w z"), Foreign: true}},
-	{"mg k Tx w\r\n", true, Request{Op: OpMetaGet, Key: []byte("k"), Meta: meta("Tw"), Words: []byte("Tx w"), Foreign: true}},
+	{"mg k v x S1\r\n", true, Request{Op: OpMetaGet, Key: []byte("k"), Meta: meta("vxS"), Words: []byte("v x S1"), Foreign: true}},
+	{"mg k Tx x\r\n", true, Request{Op: OpMetaGet, Key: []byte("k"), Meta: meta("Tx"), Words: []byte("Tx x"), Foreign: true}},
 
 	// ms
 	{"ms k 3\r\nabc\r\n", false, Request{Op: OpSet, Key: []byte("k"), Value: []byte("abc")}},
@@ -156,12 +155,12 @@ var badMetaRequests = []struct {
 	bad("mg k"+words17+" T1", "CLIENT_ERROR options flags are too long"),
 	{"md k" + words17 + " T1\r\n", "CLIENT_ERROR options flags too long\r\n", "CLIENT_ERROR options flags too long\r\n", 0},
 	{"ma k" + words17 + " T1\r\n", "CLIENT_ERROR options flags too long\r\n", "CLIENT_ERROR options flags too long\r\n", 0},
-	{"mg k w\r\n", "CLIENT_ERROR invalid flag\r\n", "", 0},
+	{"mg k w\r\n", "CLIENT_ERROR invalid flag\r\n", "CLIENT_ERROR invalid flag\r\n", 0},
 	{"mg k E7\r\n", "CLIENT_ERROR invalid flag\r\n", "", 0},
-	{"mg k !\r\n", "CLIENT_ERROR invalid flag\r\n", "", 0},
+	{"mg k !\r\n", "CLIENT_ERROR invalid flag\r\n", "CLIENT_ERROR invalid flag\r\n", 0},
 	{"md k x\r\n", "CLIENT_ERROR invalid or duplicate flag\r\n", "", 0},
 	{"ma k E1\r\n", "CLIENT_ERROR invalid or duplicate flag\r\n", "", 0},
-	{"ms k 2 w\r\n", "CLIENT_ERROR invalid flag\r\n", "", 4},
+	{"ms k 2 w\r\n", "CLIENT_ERROR invalid flag\r\n", "CLIENT_ERROR invalid flag\r\n", 4},
 
 	// ms: what has a size is thrown away with its value, unless there are too
 	// many flags.
