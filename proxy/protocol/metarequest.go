@@ -258,12 +258,15 @@ func (r *Request) takeWords(words []byte, before int, old bool) (wrong metaError
 		bit := metaFlag(flag)
 		if flag >= 127 || r.Meta&bit != 0 {
 			if r.Foreign {
-				continue // which of the two is wrong depends on the server
+				continue // what is wrong first depends on the server
 			}
 			return metaDuplicate
 		}
 		r.Meta |= bit
 		if known := knownMetaFlags(old); known&bit == 0 {
+			if r.Foreign {
+				continue
+			}
 			return metaInvalid
 		}
 		if why, ok := r.takeFlag(flag, word[1:]); !ok {
