@@ -160,3 +160,40 @@ func TestKeysForAnOldBackupSmuggleNothing(t *testing.T) {
 	}
 	expectNothingSmuggled(t, primary.Addr, backup)
 }
+
+// Who is told to fetch a stale item anew is told so once. A value that a slow
+// reader has no room for is asked for again, but not this one.
+//
+// promise: W2, R2
+func TestSlowReadersAreToldToFetchAnew(t *testing.T) {
+	t.Parallel()
+	s := startMirrored(t, patient...)
+	c := harness.MustDial(t, s.Magent.Addr)
+	big := strings.Repeat("b", 1000<<10)
+	must(t, c.Set("big", big))
+	const values = 30
+	var asked strings.Builder
+	for i := range values {
+		must(t, c.Set(fmt.Sprint("stale", i), "old"))
+		says(t, c, fmt.Sprintf("md stale%d I T100\r\n", i), "HD")
+		fmt.Fprintf(&asked, "mg big v\r\nmg stale%d v\r\n", i)
+	}
+	must(t, c.Send([]byte(asked.String())))
+	postponed := func() bool {
+		stats, err := harness.MustDial(t, s.Magent.Addr).Stats("")
+		must(t, err)
+		return stats["magent_postponed_values"] != "0"
+	}
+	harness.Eventually(t, recovery, "values are postponed", postponed)
+	for i := range values {
+		line, err := c.Line()
+		must(t, err)
+		if line != fmt.Sprint("VA ", len(big)) {
+			t.Fatalf("%.60q", line)
+		}
+		must(t, c.Full(make([]byte, len(big)+2)))
+		if got := exchange(t, c, "", 2); got != "VA 3 W X|old" && got != "VA 3 X W|old" {
+			t.Errorf("stale item %d is told as %q", i, got)
+		}
+	}
+}
