@@ -27,7 +27,7 @@ func TestConversationsShowWhatDiffers(t *testing.T) {
 		{"another token", "HD c2001\r\nHD c2001\r\n", "HD c77777\r\nHD c77778\r\n", false},
 		{"same token", "HD c2001\r\nHD c2002\r\n", "HD c77777\r\nHD c77777\r\n", false},
 		{"no token", "HD c0\r\n", "HD c5000\r\n", false},
-		{"chosen token", "HD c7\r\n", "HD c5007\r\n", false},
+		{"chosen token", "HD c7\r\n", "HD c8\r\n", false},
 		{"token of gets", "VALUE k 0 1 2001\r\nx\r\nHD c2001\r\n", "VALUE k 0 1 5001\r\nx\r\nHD c5002\r\n", false},
 		{"value", "VA 2 f1\r\nab\r\n", "VA 2 f1\r\nac\r\n", false},
 		{"length", "VA 2\r\nab\r\n", "VA 3\r\nabc\r\n", false},

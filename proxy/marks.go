@@ -30,6 +30,9 @@ type itemMark struct {
 // caller has the lease, or nobody has; otherwise nothing is sent.
 func (w *worker) markItem(key []byte, hash uint64, at int32, request func(dst []byte, s *backend.Server) []byte) {
 	c := w.conns[at]
+	if w.frozen {
+		return // nothing new is begun
+	}
 	if !c.Sync().Serves() || !c.Server.HasMeta() {
 		return
 	}
