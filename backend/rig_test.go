@@ -110,7 +110,7 @@ func (r *rig) closePeer() {
 func (r *rig) ConnFailed(_ *Conn, calls *Call, why error) {
 	for call := calls; call != nil; {
 		next := call.Next()
-		r.note("%s failed", call.Owner.(*testCall).name)
+		r.note("%s failed", call.Owner.(interface{ called() string }).called())
 		call = next
 	}
 	r.errs = append(r.errs, why)
@@ -151,6 +151,8 @@ type testCall struct {
 	then func()
 	data []byte // of a set: the value with its line end
 }
+
+func (c *testCall) called() string { return c.name }
 
 func (c *testCall) told(format string, args ...any) {
 	c.r.note("%s "+format, append([]any{c.name}, args...)...)

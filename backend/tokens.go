@@ -20,13 +20,13 @@ func (s *Server) HasRoomFor(size int) bool { return int64(size)+itemOverhead <= 
 // askTokens notes whether the server takes tokens.
 func (s *Server) askTokens(c *Client) error {
 	takes, largest := false, int64(0)
-	if s.since16(27) {
+	if s.since16(14) {
 		settings, err := c.stats("stats settings")
 		if err != nil && !errors.Is(err, ErrProtocol) {
 			return err
 		}
 		// With -C it keeps no tokens at all.
-		takes = settings["cas_enabled"] == "yes"
+		takes = settings["cas_enabled"] == "yes" && s.since16(27)
 		largest, _ = strconv.ParseInt(settings["item_size_max"], 10, 64)
 	}
 	s.itemMax.Store(largest)

@@ -109,9 +109,11 @@ func (g metaGenerator) common(f *flagSet, verb, key string, n int) {
 	g.maybe(f, 30, "P1")
 }
 
-// token adds flag C, and E where that is allowed.
+// token adds flag C, and E where that is allowed. Where E is, I and C do not go
+// together: which of two tokens is older is told only among those that servers
+// choose, or among those that clients choose.
 func (g metaGenerator) token(f *flagSet, key string, compare, explicit int) {
-	if g.rng.IntN(compare) == 0 {
+	if g.rng.IntN(compare) == 0 && (g.flush || !f.has("I")) {
 		of := g.vocabulary.token(key, f.has("I"))
 		f.words = append(f.words, [2]string{fmt.Sprint("C", of[0]), fmt.Sprint("C", of[1])})
 	}
@@ -257,6 +259,9 @@ func (g metaGenerator) about(verb, key string, f *flagSet, value []byte) step {
 	// a command, and a long one without a line end closes the connection.
 	if g.rng.IntN(12) == 0 && len(value) < 500 {
 		g.noise(f, verb)
+		if verb == "mg" && strings.ContainsAny(key, unnameable) {
+			f.words = slices.DeleteFunc(f.words, func(w [2]string) bool { return strings.HasPrefix(w[0], "k") })
+		}
 	}
 	gap := " "
 	if g.rng.IntN(25) == 0 {

@@ -124,12 +124,19 @@ func TestProveRefuses(t *testing.T) {
 	}
 }
 
+// Before the proof a client learns the version, proves itself, and is told why
+// its connection is closed.
+//
+// promise: R1
 func TestAllowed(t *testing.T) {
 	s := &session{}
-	for op := protocol.OpNone; op <= protocol.OpQuit; op++ {
-		want := op == protocol.OpVersion || op == protocol.OpInvalid
-		if got := s.allowed(&protocol.Request{Op: op, Dialect: protocol.Binary}); got != want {
-			t.Errorf("operation %d before the proof: %v", op, got)
+	for op := protocol.OpNone; op <= protocol.OpSaslStep; op++ {
+		for _, closes := range []bool{false, true} {
+			want := op == protocol.OpVersion || op == protocol.OpSaslList || op == protocol.OpSaslAuth || op == protocol.OpSaslStep
+			want = want || (op == protocol.OpInvalid && closes)
+			if got := s.allowed(&protocol.Request{Op: op, Dialect: protocol.Binary, Close: closes}); got != want {
+				t.Errorf("operation %d (closes %v) before the proof: %v", op, closes, got)
+			}
 		}
 	}
 	s.authenticated = true

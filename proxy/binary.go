@@ -135,3 +135,10 @@ func binaryStats(text []byte, r *request) []byte {
 	}
 	return protocol.AppendBinaryStatEnd(b, r.opaque)
 }
+
+// isBinarySet tells whether a binary set is refused with the old item dropped,
+// whatever token it compares (process_bin_update of memcached).
+func (r *request) isBinarySet() bool {
+	const set, setQuietly = 0x01, 0x11
+	return r.dialect == protocol.Binary && (r.opcode == set || r.opcode == setQuietly)
+}

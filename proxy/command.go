@@ -25,7 +25,7 @@ func (w *worker) command(c *backend.Conn, r *request, op protocol.Op) {
 	case own && r.raw:
 		w.rawCommand(c, r)
 		return
-	case op == protocol.OpSet && !(own && r.tell && r.meta && !r.tokened):
+	case op == protocol.OpSet && !(own && r.tell && r.meta && !r.tokened) && (own || !r.storedStale):
 		c.Set(&r.Call) // perhaps with others, none of which is told its token
 		return
 	case isStorage(op):
@@ -55,10 +55,16 @@ func (w *worker) command(c *backend.Conn, r *request, op protocol.Op) {
 			b = protocol.AppendArith(b, op, key, r.number)
 		}
 	case protocol.OpTouch:
-		if r.meta { // tells more to the client, and takes any key
+		switch {
+		case own && r.meta && !r.encoded && !c.Server.TakesTokens():
+			// A meta command would take the mark of a stale item, and such a server
+			// could not get it back without another token.
+			r.Kind, r.meta = backend.Value, false
+			b = protocol.AppendGat(b, protocol.OpGats, key, r.expiry)
+		case r.meta: // tells more to the client, and takes any key
 			r.Kind = backend.Meta
 			b = protocol.AppendMetaTouch(b, key, r.expiry, false)
-		} else {
+		default:
 			b = protocol.AppendTouch(b, key, r.expiry)
 		}
 	case protocol.OpGat, protocol.OpGats:
@@ -93,7 +99,7 @@ func (r *request) needsMeta(op protocol.Op, own bool) bool {
 	case isArith(op):
 		return r.hasInitial || own && r.tell || r.seen.Has('T')
 	case isStorage(op):
-		return own && r.tell || r.hasAppendInitial(op)
+		return own && r.tell || r.hasAppendInitial(op) || !own && r.storedStale
 	case op == protocol.OpTouch:
 		return own
 	}

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"magent/backend"
+	"magent/proxy/engine"
 	"magent/proxy/protocol"
 )
 
@@ -34,6 +35,15 @@ func (w *worker) markItem(key []byte, hash uint64, at int32, request func(dst []
 	}
 	stripe := stripeOf(hash)
 	if !w.p.leases.take(stripe, w.index) {
+		// Behind the writes of the loop that has it.
+		holder := w.holder(stripe)
+		if holder == w {
+			return // it was free in this very moment, and is not any more
+		}
+		key, command := append([]byte(nil), key...), request(nil, c.Server)
+		holder.loop.Post(engine.TaskFunc(func() {
+			holder.markItem(key, hash, at, func(dst []byte, _ *backend.Server) []byte { return append(dst, command...) })
+		}))
 		return
 	}
 	m := &itemMark{w: w, stripe: stripe, leased: true}

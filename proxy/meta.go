@@ -53,9 +53,14 @@ func (r *request) appendRaw(dst []byte, s *backend.Server, effect bool) []byte {
 	if r.op == protocol.OpMetaDebug && r.base64 {
 		dst = append(dst, " b"...)
 	}
+	keys := 0
 	for word, rest := protocol.NextKey(r.words()); word != nil; word, rest = protocol.NextKey(rest) {
 		switch flag := word[0]; {
-		case flag == 'q', flag == 'k' && r.encoded, effect && isOneOf(flag, notForBackup), effect && flag == 'E':
+		case flag == 'k' && r.encoded && !effect:
+			if keys++; keys == 2 {
+				dst = append(dst, " k k"...) // for the server to refuse
+			}
+		case flag == 'q', effect && isOneOf(flag, notForBackup), effect && flag == 'E':
 		case flag == 'C' && r.compares:
 			dst = strconv.AppendUint(append(dst, " C"...), s.ServerToken(r.compare), 10)
 		case flag == 'E' && r.given != 0:
@@ -85,15 +90,6 @@ func isOneOf(flag byte, flags string) bool {
 		}
 	}
 	return false
-}
-
-// appendStale marks the item that the request has stored as stale.
-func (r *request) appendStale(dst []byte, s *backend.Server) []byte {
-	dst = append(protocol.AppendMetaStart(dst, "md ", r.key()), " I"...)
-	if r.token != 0 && s.TakesTokens() {
-		dst = strconv.AppendUint(append(dst, " E"...), r.token, 10)
-	}
-	return append(dst, lineEnd...)
 }
 
 // answeredRaw is told the line that a server answered to a meta request as the
@@ -160,7 +156,7 @@ func (w *worker) mirrorMetaGet(r *request, line []byte) bool {
 		return false
 	}
 	switch {
-	case r.seen.Has('N') && protocol.MarksOf(line).Won:
+	case protocol.MarksOf(line).Won:
 		return w.mirror(r, protocol.OpMetaGet)
 	case r.seen.Has('T'):
 		return w.mirror(r, protocol.OpTouch)

@@ -120,9 +120,6 @@ func (w *worker) mirror(r *request, effect protocol.Op) bool {
 	r.confirmed = w.loop.Now()
 	r.effect = effect
 	w.command(b, r, effect)
-	if effect == protocol.OpSet && r.storedStale {
-		w.markItem(r.key(), r.hash, r.backup, func(dst []byte, s *backend.Server) []byte { return r.appendStale(dst, s) })
-	}
 	if r.tokened && isArith(effect) {
 		w.retoken(b, r)
 	}

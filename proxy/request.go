@@ -190,6 +190,9 @@ func (r *request) Answered(line []byte, kind protocol.Answer, number uint64) {
 			if r.op == protocol.OpTouch && kind == protocol.Done && !protocol.ParseTouch(line, &r.item) {
 				kind = protocol.Error
 			}
+			if r.op == protocol.OpTouch && r.item.Won {
+				w.giveBack(r.key(), r.hash, r.at, r.item.CAS)
+			}
 			if r.op == protocol.OpTouch && kind == protocol.End {
 				kind = protocol.NotFound
 			}
@@ -203,6 +206,9 @@ func (r *request) Answered(line []byte, kind protocol.Answer, number uint64) {
 		}
 		w.confirmed(r, line, kind, number)
 	case mirroring:
+		if r.effect == protocol.OpTouch && r.meta && protocol.MarksOf(line).Won {
+			w.giveBack(r.key(), r.hash, r.backup, protocol.TokenOf(line))
+		}
 		w.mirrored(r, plainKind(r.effect, kind), number)
 	case flushingAll:
 		w.flushed(r, kind == protocol.OK)
@@ -231,6 +237,11 @@ func (r *request) Found(block []byte, header *protocol.ValueHeader, keep bool) {
 		w.foundRaw(r, block, header, keep)
 		return
 	}
+	if r.op == protocol.OpTouch { // the value is for nobody
+		r.item = protocol.Item{Flags: header.Flags, CAS: header.CAS}
+		w.confirmed(r, nil, protocol.Touched, 0)
+		return
+	}
 	w.stats.getHits++
 	mirrored := r.Write && w.mirrorTouch(r)
 	switch r.dialect {
@@ -241,6 +252,9 @@ func (r *request) Found(block []byte, header *protocol.ValueHeader, keep bool) {
 		}
 		return
 	case protocol.Binary:
+		if header.Won {
+			w.giveBack(r.key(), r.hash, r.at, header.CAS)
+		}
 		w.answerBinaryValue(r, block, header, keep)
 		if !mirrored {
 			w.settle(r)
@@ -266,6 +280,10 @@ func (r *request) Missed() {
 		return
 	}
 	r.saw(0)
+	if r.op == protocol.OpTouch {
+		w.confirmed(r, nil, protocol.NotFound, 0)
+		return
+	}
 	if w.lacked(r) {
 		return
 	}

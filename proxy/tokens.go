@@ -64,8 +64,10 @@ func (w *worker) wantsToken(s *backend.Server, r *request) bool {
 		return false
 	}
 	switch r.op {
-	case protocol.OpSet, protocol.OpIncr, protocol.OpDecr, protocol.OpInvalidate:
+	case protocol.OpSet, protocol.OpIncr, protocol.OpDecr:
 		return true
+	case protocol.OpInvalidate:
+		return r.seen.Has('I') // flag x alone leaves the item its token
 	case protocol.OpMetaGet:
 		return r.seen.Has('N')
 	case protocol.OpAdd, protocol.OpReplace, protocol.OpAppend, protocol.OpPrepend, protocol.OpCas:
@@ -76,6 +78,9 @@ func (w *worker) wantsToken(s *backend.Server, r *request) bool {
 	return false
 }
 
+// oldestToken is older than that of any item but perhaps a server's first.
+const oldestToken = 1
+
 // metaSet writes the line of a storage request as a meta command.
 func (r *request) metaSet(dst []byte, op protocol.Op, size int, compare uint64, quiet bool) []byte {
 	set := protocol.MetaSet{Op: op, Base64: r.base64, Flags: r.flags, Expiry: r.expiry, Size: size, Compare: compare, Compares: r.compares && r.phase == atServer, Quiet: quiet}
@@ -83,6 +88,9 @@ func (r *request) metaSet(dst []byte, op protocol.Op, size int, compare uint64, 
 		set.Token = r.token
 	} else {
 		set.Tell = r.tell && r.phase == atServer && !quiet
+	}
+	if r.storedStale && r.phase == mirroring {
+		set.Op, set.Compare, set.Compares, set.Stale = protocol.OpCas, oldestToken, true, true
 	}
 	if r.hasAppendInitial(op) {
 		set.Create, set.Expiry = true, r.initialExpiry
@@ -131,7 +139,7 @@ func (w *worker) dropped(r *request, kind protocol.Answer) bool {
 	default:
 		return false
 	}
-	if kind != protocol.ServerError || r.dialect == protocol.Meta || r.classic || r.encoded || r.compares && r.op != protocol.OpCas {
+	if kind != protocol.ServerError || r.dialect == protocol.Meta || r.isBinarySet() || r.classic || r.encoded || r.compares && r.op != protocol.OpCas {
 		return false // no classic command can follow
 	}
 	at, other := r.primary, r.backup

@@ -252,7 +252,7 @@ func (g generator) keys() []string {
 func (p *pair) finish(in []byte) []byte {
 	for at := 0; at < len(in); {
 		var r Request
-		n, need := p.parser.Parse(in[at:], &r)
+		n, need := p.parser.Parse(bytes.Clone(in[at:]), &r)
 		switch {
 		case n > 0:
 			if !mustAgree(in[at:at+n], &r) {
@@ -281,6 +281,9 @@ func (p *pair) finish(in []byte) []byte {
 // command is one that is deliberately not served, and not when it is about a
 // time that passes, or begins, while the test runs.
 func mustAgree(in []byte, r *Request) bool {
+	if r.Dialect == Meta {
+		return false // TestMemcachedAgreesOnMetaRequests compares those
+	}
 	switch r.Op {
 	case OpInvalid:
 		line, _, _ := bytes.Cut(in, []byte("\n"))

@@ -252,7 +252,7 @@ func (p *pair) reconnect(t *testing.T) {
 // compares. It returns what is left of in.
 func (p *pair) runOne(t *testing.T, in []byte) (rest []byte, err error) {
 	var r Request
-	n, need := p.parser.Parse(in, &r)
+	n, need := p.parser.Parse(bytes.Clone(in), &r)
 	if n == 0 {
 		return nil, fmt.Errorf("%.200q is taken for unfinished (need %d)", in, need)
 	}

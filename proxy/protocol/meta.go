@@ -18,6 +18,7 @@ type MetaSet struct {
 	Size     int    // bytes of the value without its line end
 	Compare  uint64 // the token that the item must have; only OpCas and with Compares
 	Compares bool
+	Stale    bool   // where Compare is older than the item's token, store it as stale, with the expiry that it had
 	Create   bool   // OpAppend, OpPrepend: store a missing key, with Expiry (memcached 1.6.22 and later)
 	Token    uint64 // the token that the item is to get; 0 leaves the choice to the server
 	Quiet    bool   // no answer when it is stored
@@ -54,6 +55,9 @@ func AppendMetaSet(dst, key []byte, s *MetaSet) []byte {
 	}
 	if s.Op == OpCas || s.Compares {
 		dst = appendUint(append(dst, " C"...), s.Compare)
+	}
+	if s.Stale {
+		dst = append(dst, " I"...)
 	}
 	dst = appendToken(dst, s.Token)
 	if s.Tell {

@@ -49,7 +49,12 @@ func TestParseItem(t *testing.T) {
 		{"VA 0 f0 t-1 c2\r\n", Item{TTL: -1, CAS: 2}},
 		{"VA 0 c2 t0 f0\r\n", Item{CAS: 2}},
 		{"VA 2147483647 f4294967295 t4294967295 c18446744073709551615\r\n", Item{Size: 1<<31 - 1, Flags: 1<<32 - 1, TTL: 1<<32 - 1, CAS: 1<<64 - 1}},
-		{"VA 3 s3 kkey Oabc f5 h1 t100 l0 c1 W X Z b y-unknown\r\n", Item{Size: 3, Flags: 5, TTL: 100, CAS: 1}},
+		{"VA 3 s3 kkey Oabc f5 h1 t100 l0 c1 y-unknown\r\n", Item{Size: 3, Flags: 5, TTL: 100, CAS: 1}},
+		{"VA 3 kkey f5 t100 c1 W X Z b\r\n", Item{Size: 3, Flags: 5, TTL: 100, CAS: 1, ItemMarks: ItemMarks{Base64: true, Stale: true, Sent: true, Won: true}}},
+		{"VA 3 b f5 X t100 c1\r\n", Item{Size: 3, Flags: 5, TTL: 100, CAS: 1, ItemMarks: ItemMarks{Base64: true, Stale: true}}},
+		{"VA 3 f5 t100 c1 Z\r\n", Item{Size: 3, Flags: 5, TTL: 100, CAS: 1, ItemMarks: ItemMarks{Sent: true}}},
+		{"VA 3 f5 W t100 c1\r\n", Item{Size: 3, Flags: 5, TTL: 100, CAS: 1, ItemMarks: ItemMarks{Won: true}}},
+		{"VA 3 k" + strings.Repeat("k", maxMetaHeader-23) + " f5 t100 c1\r\n", Item{Size: 3, Flags: 5, TTL: 100, CAS: 1}},
 		{"VA 3 s9 f5 t100 c1\r\n", Item{Size: 3, Flags: 5, TTL: 100, CAS: 1}},
 		{"VA 3  f5 t100 c1 \r\n", Item{Size: 3, Flags: 5, TTL: 100, CAS: 1}},
 		{"VA 2\r\n", Item{Size: 2, TTL: -1}},
@@ -78,7 +83,7 @@ func TestParseItemMalformed(t *testing.T) {
 		"VA 3 f t100 c1\r\n", "VA 3 f5 t c1\r\n", "VA 3 f5 t100 c\r\n", "VA 3 f5x t100 c1\r\n", "VA 3 f-5 t100 c1\r\n",
 		"VA 3 f4294967296 t100 c1\r\n", "VA 3 f5 t-2 c1\r\n", "VA 3 f5 t-- c1\r\n", "VA 3 f5 t4294967296 c1\r\n",
 		"VA 3 f5 t100 c18446744073709551616\r\n", "VA 3 sx f5 t100 c1\r\n", "VA 3 f5 t100 c1\rx\r\n", "VA 3 f5 t100 c1\r\r\n",
-		"VA " + strings.Repeat("0", 350), "VA 3 f5 t100 c1 k" + strings.Repeat("k", 350) + "\r\n",
+		"VA " + strings.Repeat("0", maxMetaHeader-3), "VA 3 f5 t100 c1 k" + strings.Repeat("k", maxMetaHeader-18) + "\r\n",
 	} {
 		it := Item{Size: 77}
 		if st := ParseItem([]byte(in), &it); st != Malformed || it.Size != 77 {
@@ -95,7 +100,8 @@ func TestParseLook(t *testing.T) {
 	}{
 		{"HD s3 f5 t100 c1", &Item{Size: 3, Flags: 5, TTL: 100, CAS: 1}},
 		{"HD s0 f0 t-1 c18446744073709551615", &Item{TTL: -1, CAS: 1<<64 - 1}},
-		{"HD c1 t100 s3 f5 Z X unknown", &Item{Size: 3, Flags: 5, TTL: 100, CAS: 1}},
+		{"HD c1 t100 s3 f5 unknown", &Item{Size: 3, Flags: 5, TTL: 100, CAS: 1}},
+		{"HD c1 t100 s3 f5 Z X", &Item{Size: 3, Flags: 5, TTL: 100, CAS: 1, ItemMarks: ItemMarks{Stale: true, Sent: true}}},
 		{"HD", nil}, {"HD ", nil}, {"", nil}, {"EN", nil}, {"VA 3 s3 f5 t100 c1", nil}, {"HDs3 f5 t100 c1", nil},
 		{"HD f5 t100 c1", nil}, {"HD s3 t100 c1", nil}, {"HD s3 f5 c1", nil}, {"HD s3 f5 t100", nil},
 		{"HD s-1 f5 t100 c1", nil}, {"HD s2147483648 f5 t100 c1", nil}, {"HD s3 f5 t100 c1\r", nil}, {"HD s3 f5 t100 c", nil},
@@ -110,26 +116,40 @@ func TestParseLook(t *testing.T) {
 	}
 }
 
+// marks writes marks as a server does.
+func marks(m ItemMarks) string {
+	s := ""
+	for _, mark := range []struct {
+		set  bool
+		flag string
+	}{{m.Base64, " b"}, {m.Won, " W"}, {m.Stale, " X"}, {m.Sent, " Z"}} {
+		if mark.set {
+			s += mark.flag
+		}
+	}
+	return s
+}
+
 // checkItem reports when the answer to mg at the start of in is read in
 // another way when only a part of it is there, or when it does not survive
 // being written and read.
 func checkItem(in []byte) error {
 	var it Item
 	st := ParseItem(in, &it)
-	if st == Incomplete && len(in) >= maxValueHeader {
+	if st == Incomplete && len(in) >= maxMetaHeader {
 		return fmt.Errorf("%d bytes and still no verdict on the header", len(in))
 	}
 	if st == Complete {
-		if it.Len > len(in) || it.Len > maxValueHeader || !bytes.HasSuffix(in[:it.Len], []byte("\r\n")) || it.Size < 0 || it.TTL < -1 {
+		if it.Len > len(in) || it.Len > maxMetaHeader || !bytes.HasSuffix(in[:it.Len], []byte("\r\n")) || it.Size < 0 || it.TTL < -1 {
 			return fmt.Errorf("%q: header %+v", in, it)
 		}
-		again := fmt.Appendf(nil, "VA %d f%d t%d c%d\r\n", it.Size, it.Flags, it.TTL, it.CAS)
+		again := fmt.Appendf(nil, "VA %d f%d t%d c%d%s\r\n", it.Size, it.Flags, it.TTL, it.CAS, marks(it.ItemMarks))
 		want, got := it, Item{}
 		want.Len = len(again)
 		if st := ParseItem(again, &got); st != Complete || got != want {
 			return fmt.Errorf("%+v is written as %q and read as %+v", it, again, got)
 		}
-		look := fmt.Appendf(nil, "HD s%d f%d t%d c%d", it.Size, it.Flags, it.TTL, it.CAS)
+		look := fmt.Appendf(nil, "HD s%d f%d t%d c%d%s", it.Size, it.Flags, it.TTL, it.CAS, marks(it.ItemMarks))
 		want.Len = 0
 		if !ParseLook(look, &got) || got != want {
 			return fmt.Errorf("%+v is written as %q and read as %+v", it, look, got)
@@ -155,12 +175,12 @@ func checkItem(in []byte) error {
 // promise: R2, R4
 func FuzzItem(f *testing.F) {
 	for _, line := range []string{"VA 3 f5 t100 c1\r\nabc\r\n", "VA 2\r\n10\r\n", "HD s3 f5 t-1 c1\r\n", "EN\r\n", "VA 3 s3 kkey Oabc f5 h1 t100 c1 W X\r\nabc\r\n",
-		"VA 2147483647 f4294967295 t4294967295 c18446744073709551615\r\n", "VA 3 " + strings.Repeat("x", 400)} {
+		"VA 2147483647 f4294967295 t4294967295 c18446744073709551615\r\n", "VA 3 " + strings.Repeat("x", maxMetaHeader+50)} {
 		f.Add([]byte(line))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		if len(in) > 1000 {
-			in = in[:1000] // every part of it is read, and a longer one shows no more
+		if len(in) > maxMetaHeader+50 {
+			in = in[:maxMetaHeader+50] // every part of it is read, and a longer one shows no more
 		}
 		if err := checkItem(in); err != nil {
 			t.Fatal(err)
@@ -203,5 +223,78 @@ func TestMetaDoesNotAllocate(t *testing.T) {
 		ok = ok && ParseItem(header, &it) == Complete && ParseLook(look, &it) && ParseDumpLine(dump, &k, scratch)
 	}); n != 0 || !ok {
 		t.Errorf("%v allocations, ok %v", n, ok)
+	}
+}
+
+// promise: R2, R4, W2
+func TestParseMetaValue(t *testing.T) {
+	for _, c := range []struct {
+		in     string
+		size   int
+		status Status
+	}{
+		{"VA 3\r\n", 3, Complete}, {"VA 0 f1 anything at all\r\n", 0, Complete}, {"VA 2147483647 c\r\n", 1<<31 - 1, Complete}, {"VA 003 \r\n", 3, Complete},
+		{"VA 3 O" + strings.Repeat("o", maxMetaHeader-8) + "\r\n", 3, Complete},
+		{"VA 3 O" + strings.Repeat("o", maxMetaHeader-7) + "\r\n", 0, Malformed},
+		{"VA 3 f" + strings.Repeat("1", maxMetaHeader), 0, Malformed},
+		{"VA \r\n", 0, Malformed}, {"VA x\r\n", 0, Malformed}, {"VA 3x\r\n", 0, Malformed}, {"VA -1\r\n", 0, Malformed}, {"VA 2147483648\r\n", 0, Malformed},
+		{"VA 99999999999999999999\r\n", 0, Malformed}, {"VA 3\n", 0, Malformed}, {"VA  3\r\n", 0, Malformed}, {"EN\r\n", 0, Malformed}, {"VALUE k 0 0\r\n", 0, Malformed},
+		{"VA 3 f1\r", 0, Incomplete}, {"VA", 0, Incomplete}, {"", 0, Incomplete},
+	} {
+		for _, behind := range []string{"", "abc\r\nEN\r\n"} {
+			if c.status == Incomplete && behind != "" {
+				continue
+			}
+			size, length, status := ParseMetaValue([]byte(c.in + behind))
+			if status != c.status || (status == Complete && (size != c.size || length != len(c.in))) {
+				t.Errorf("%q: %d, %d, status %d, want %d, %d, status %d", c.in, size, length, status, c.size, len(c.in), c.status)
+			}
+		}
+		for i := range c.in {
+			if _, _, status := ParseMetaValue([]byte(c.in[:i])); status == Complete || (c.status != Malformed && status != Incomplete) {
+				t.Errorf("%q: status %d", c.in[:i], status)
+			}
+		}
+	}
+}
+
+// promise: C8, R4, W3
+func TestParseTouch(t *testing.T) {
+	for _, c := range []struct {
+		line string
+		want *Item
+	}{
+		{"HD f5 c1", &Item{Flags: 5, TTL: -1, CAS: 1}},
+		{"HD c18446744073709551615 f4294967295", &Item{Flags: 1<<32 - 1, TTL: -1, CAS: 1<<64 - 1}},
+		{"HD f5 c1 W unknown", &Item{Flags: 5, TTL: -1, CAS: 1, ItemMarks: ItemMarks{Won: true}}},
+		{"HD", nil}, {"HD ", nil}, {"", nil}, {"EN", nil}, {"HD f5", nil}, {"HD c1", nil}, {"HD f5 c", nil}, {"HD f-5 c1", nil},
+		{"HD f5 c1 t3", nil}, {"HD s3 f5 c1", nil}, {"VA 3 f5 c1", nil}, {"HDf5 c1", nil}, {"HD f4294967296 c1", nil},
+	} {
+		before := Item{Size: 77, Len: 5}
+		it := before
+		ok := ParseTouch([]byte(c.line), &it)
+		if ok != (c.want != nil) || (ok && it != *c.want) || (!ok && it != before) {
+			t.Errorf("%q: %v, %+v, want %+v", c.line, ok, it, c.want)
+		}
+	}
+}
+
+// promise: C9, R4, W2
+func TestTokenAndMarksOfALine(t *testing.T) {
+	for _, c := range []struct {
+		line  string
+		token uint64
+		marks ItemMarks
+	}{
+		{"HD c7", 7, ItemMarks{}}, {"HD f1 c18446744073709551615 t-1", 1<<64 - 1, ItemMarks{}}, {"VA 3 s3 c9 kkey b W", 9, ItemMarks{Base64: true, Won: true}},
+		{"HD X Z", 0, ItemMarks{Stale: true, Sent: true}}, {"VA 12 X c5 W Z", 5, ItemMarks{Stale: true, Sent: true, Won: true}},
+		{"HD kXc5 OW", 0, ItemMarks{}}, {"HD", 0, ItemMarks{}}, {"HD ", 0, ItemMarks{}}, {"", 0, ItemMarks{}}, {"EN", 0, ItemMarks{}}, {"NF kc", 0, ItemMarks{}},
+	} {
+		if got := TokenOf([]byte(c.line)); got != c.token {
+			t.Errorf("%q: token %d, want %d", c.line, got, c.token)
+		}
+		if got := MarksOf([]byte(c.line)); got != c.marks {
+			t.Errorf("%q: %+v, want %+v", c.line, got, c.marks)
+		}
 	}
 }

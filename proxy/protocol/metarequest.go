@@ -121,7 +121,11 @@ func (p *Parser) parseMetaSet(in []byte, header int, key, words []byte, r *Reque
 	word, words := NextKey(words)
 	size, ok := parseInt32(word)
 	if !ok || word == nil || size < 0 || size > math.MaxInt32-2 {
-		invalid(r, replyBadFormat)
+		reply := replyBadFormat
+		if tooManyWords(words, 3) {
+			reply = metaTooManyElse
+		}
+		invalid(r, reply)
 		return header, 0
 	}
 	*r = Request{Op: OpSet, Dialect: Meta, Key: key}
@@ -180,7 +184,9 @@ func (r *Request) setMode() []byte {
 			r.Op = OpCas
 		}
 	default:
-		return replySetMode
+		if !r.Foreign {
+			return replySetMode
+		}
 	}
 	return nil
 }
@@ -208,8 +214,10 @@ func (p *Parser) parseMetaArith(key, words []byte, r *Request) {
 	case 'D', '-':
 		r.Op = OpDecr
 	default:
-		invalid(r, replyArithMode)
-		return
+		if !r.Foreign {
+			invalid(r, replyArithMode)
+			return
+		}
 	}
 	r.HasInitial = r.Meta.Has('N')
 	r.finishMeta()
@@ -241,29 +249,22 @@ func parseMetaDebug(key, words []byte, r *Request) {
 func (r *Request) takeWords(words []byte, before int, old bool) (wrong metaError) {
 	words = trimSpaces(words)
 	r.Words = words
-	count := before
-	for word, rest := NextKey(words); word != nil; word, rest = NextKey(rest) {
-		if count++; count > maxMetaWords {
-			return metaTooMany
-		}
+	if tooManyWords(words, before) {
+		return metaTooMany
 	}
 	failed, reply := false, metaBadFormat
 	for word, rest := NextKey(words); word != nil; word, rest = NextKey(rest) {
 		flag := word[0]
-		if flag >= 127 {
-			return metaDuplicate
-		}
 		bit := metaFlag(flag)
-		if r.Meta&bit != 0 {
+		if flag >= 127 || r.Meta&bit != 0 {
+			if r.Foreign {
+				continue // which of the two is wrong depends on the server
+			}
 			return metaDuplicate
 		}
 		r.Meta |= bit
-		if old && (bit == 0 || oldMetaFlags&bit == 0) {
+		if known := knownMetaFlags(old); known&bit == 0 {
 			return metaInvalid
-		}
-		if bit == 0 {
-			r.Foreign = true
-			continue
 		}
 		if why, ok := r.takeFlag(flag, word[1:]); !ok {
 			failed = true
@@ -272,13 +273,27 @@ func (r *Request) takeWords(words []byte, before int, old bool) (wrong metaError
 			}
 		}
 	}
-	if r.Foreign && (!r.Base64 || validBase64(r.Key)) {
+	if r.Foreign {
+		if r.Base64 && !validBase64(r.Key) {
+			return metaBadKey // no server can be found for it
+		}
 		return nil // it is the server's to judge
 	}
 	if failed {
 		return reply
 	}
 	return nil
+}
+
+// tooManyWords tells whether words and those before them are more than a meta
+// request may have.
+func tooManyWords(words []byte, before int) bool {
+	for word, rest := NextKey(words); word != nil; word, rest = NextKey(rest) {
+		if before++; before > maxMetaWords {
+			return true
+		}
+	}
+	return false
 }
 
 // takeFlag reads one flag. It returns false when its token is wrong, and the
@@ -326,13 +341,23 @@ func (r *Request) takeFlag(flag byte, token []byte) (why metaError, ok bool) {
 		r.Opaque = token
 	case 'P', 'L', 'k', 's', 't', 'c', 'f', 'l', 'v', 'h', 'u', 'I':
 	default:
-		r.Foreign = true // a later memcached may know it
+		r.Foreign = true // not every memcached behind 1.6.27 knows it
 	}
 	return nil, true
 }
 
-// oldMetaFlags are those that memcached 1.6.14 knows.
-var oldMetaFlags = metaFlagsOf("bNTRlOPLkstcfvhuqFCMJDI")
+// The flags that memcached 1.6.14 knows, and those that came after it.
+var (
+	oldMetaFlags = metaFlagsOf("bNTRlOPLkstcfvhuqFCMJDI")
+	newMetaFlags = oldMetaFlags | metaFlagsOf("ExS")
+)
+
+func knownMetaFlags(old bool) MetaFlags {
+	if old {
+		return oldMetaFlags
+	}
+	return newMetaFlags
+}
 
 func metaFlagsOf(flags string) (f MetaFlags) {
 	for i := range len(flags) {

@@ -198,8 +198,24 @@ func describe(r *Request) string {
 	for k, rest := NextKey(r.Keys); k != nil; k, rest = NextKey(rest) {
 		keys += fmt.Sprintf(" %q", k)
 	}
-	return fmt.Sprintf("op=%d refused=%d quiet=%v close=%v key=%q keys=[%s] flags=%d expiry=%d cas=%d delta=%d value=%q args=%q time=%v reply=%q skip=%d",
+	s := fmt.Sprintf("op=%d refused=%d quiet=%v close=%v key=%q keys=[%s] flags=%d expiry=%d cas=%d delta=%d value=%q args=%q time=%v reply=%q skip=%d",
 		r.Op, r.Refused, r.Quiet, r.Close, r.Key, keys, r.Flags, r.Expiry, r.CAS, r.Delta, r.Value, r.Args, r.HasTime, r.Reply, r.Skip)
+	if r.Dialect == Meta {
+		s += fmt.Sprintf(" meta=%q words=%q base64=%v foreign=%v opaque=%q newcas=%d mode=%q initial=%v,%d,%d",
+			r.Meta.letters(), r.Words, r.Base64, r.Foreign, r.Opaque, r.NewCAS, r.Mode, r.HasInitial, r.Initial, r.InitialExpiry)
+	}
+	return s
+}
+
+// letters are the flags of the set in the order of their letters.
+func (f MetaFlags) letters() string {
+	var s []byte
+	for c := byte('A'); c <= 'z'; c++ {
+		if f.Has(c) {
+			s = append(s, c)
+		}
+	}
+	return string(s)
 }
 
 // promise: W1, W4
@@ -243,7 +259,7 @@ func TestBadRequests(t *testing.T) {
 func TestCommandsNotServed(t *testing.T) {
 	p := NewParser(testItemSize)
 	for _, in := range []string{
-		"mg k v\r\n", "ms k 5\r\n", "md k\r\n", "ma k\r\n", "mn\r\n", "me k\r\n",
+		"mx k v\r\n", "mG k\r\n", "mop k\r\n", "mgx k v\r\n",
 		"slabs automove 1\r\n", "lru mode flat\r\n", "lru_crawler enable\r\n", "watch fetchers\r\n",
 		"cache_memlimit 64\r\n", "refresh_certs\r\n", "extstore item_age 5\r\n", "debugtime p\r\n", "misbehave\r\n",
 	} {

@@ -21,6 +21,7 @@ type parseFunc func(in []byte, searched int, r *Request) (n, need int)
 
 // feedTo is feed for a parser of any dialect.
 func feedTo(parse parseFunc, in []byte, cuts []int) (requests []string, used int, err error) {
+	in = bytes.Clone(in) // a key is decoded in its place
 	searched, need := 0, 0
 	for _, have := range append(slices.Clone(cuts), len(in)) {
 		if have-used < need {
@@ -94,6 +95,9 @@ func checkSplitsOf(parse parseFunc, in []byte) error {
 
 // encodeRequest writes r as a client would.
 func encodeRequest(r *Request) []byte {
+	if r.Dialect == Meta {
+		return encodeMeta(r)
+	}
 	var b []byte
 	switch r.Op {
 	case OpGet, OpGets:
@@ -129,6 +133,7 @@ func encodeRequest(r *Request) []byte {
 // checkRoundTrip reports when a request in in, written anew, is not the same
 // request.
 func checkRoundTrip(p *Parser, in []byte) error {
+	in = bytes.Clone(in)
 	for len(in) > 0 {
 		var r, again Request
 		n, _ := p.Parse(in, &r)
@@ -175,6 +180,7 @@ func FuzzRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, textOnly bool) {
 		p := fuzzParser(textOnly)
 		if len(in) > maxCommandLine {
+			in = bytes.Clone(in)
 			// Where memcached's own answer depends on how the input comes.
 			for used := 0; used < len(in); {
 				var r Request
