@@ -5,16 +5,17 @@ import (
 	"strconv"
 )
 
-// itemOverhead is more than memcached needs for an item besides its value: 56
-// bytes of header and token, a key of 250, client flags and ends.
-const itemOverhead = 512
+// itemOverhead is what memcached needs for an item besides its key and its value
+// with its line end: 48 bytes of header, 8 of token, the end of the key and 4 of
+// client flags (item_make_header).
+const itemOverhead = 48 + 8 + 1 + 4
 
 // TakesTokens tells whether the server stores cas tokens that are chosen for it
 // (flag E of the meta commands, memcached 1.6.27 and later).
 func (s *Server) TakesTokens() bool { return s.tokens.Load() }
 
-// HasRoomFor tells whether a value of so many bytes surely is no larger than the
-// server takes.
+// HasRoomFor tells whether an item whose key and value, with its line end, have so
+// many bytes is no larger than the server takes.
 func (s *Server) HasRoomFor(size int) bool { return int64(size)+itemOverhead <= s.itemMax.Load() }
 
 // askTokens notes whether the server takes tokens.

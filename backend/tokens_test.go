@@ -51,7 +51,7 @@ func TestTakesTokens(t *testing.T) {
 		if s.TakesTokens() != test.takes {
 			t.Errorf("%s, %q: takes tokens %v", test.version, test.settings, s.TakesTokens())
 		}
-		if test.takes && (!s.HasRoomFor(1<<20-600) || s.HasRoomFor(1<<20-300)) {
+		if test.takes && (!s.HasRoomFor(1<<20-itemOverhead) || s.HasRoomFor(1<<20-itemOverhead+1)) {
 			t.Error("room for values larger than the server takes, or none for smaller ones")
 		}
 	}

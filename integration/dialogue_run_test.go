@@ -129,6 +129,7 @@ func (s *stage) hold(t *testing.T, seed uint64, of mixture, flush bool) string {
 	d := newDialogue(t, rand.New(rand.NewPCG(seed, 3)), words.prefix, s.sides[0], s.sides[1])
 	defer d.close()
 	d.learn, d.met = words.learn, s.met
+	words.mixed = of.text > 0 && of.binary > 0
 	meta, packets := metaGenerator{words}, binaryGenerator{words}
 	for range 8 + rng.IntN(12) {
 		p, conn := textSpeech, fmt.Sprint("text", rng.IntN(2))

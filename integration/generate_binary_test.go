@@ -127,7 +127,7 @@ func (g binaryGenerator) keyless() step {
 		// memcached without authentication does not know these, and skips them.
 		return g.send(&request{op: []byte{opSASLAuth, opSASLStep}[g.rng.IntN(2)], key: []byte("PLAIN"), value: []byte("\x00user\x00secret")}, "")
 	}
-	if !g.flush {
+	if !g.mayFlush() {
 		return g.send(&request{op: opNoop}, "")
 	}
 	r := &request{op: opFlush}

@@ -249,6 +249,11 @@ func (f *flagSet) distinct() *flagSet {
 // it a storage command.
 func (g metaGenerator) about(verb, key string, f *flagSet, value []byte) step {
 	g.used[key] = true
+	if g.mixed && strings.ContainsAny(key, unnameable) {
+		// magent reads such keys for binary clients with a meta command. On a stale
+		// item that costs a server before 1.6.27 the token.
+		f.words = slices.DeleteFunc(f.words, func(w [2]string) bool { return w[0] == "I" })
+	}
 	name := key
 	if strings.ContainsAny(key, unnameable) || g.rng.IntN(6) == 0 && len(key) <= longestEncoded {
 		name = base64.StdEncoding.EncodeToString([]byte(key))

@@ -192,3 +192,19 @@ func TestReloadOfUsers(t *testing.T) {
 		t.Errorf("without the file: %v, %v", names, err)
 	}
 }
+
+// A binary client that has not proved itself is refused by its header: its value
+// is not waited for.
+//
+// promise: R2
+func TestNoValueIsAwaitedBeforeTheProof(t *testing.T) {
+	s, answers := guarded(t)
+	header := make([]byte, protocol.BinaryHeaderSize)
+	header[0], header[1], header[3], header[4] = protocol.BinaryRequest, 0x01, 1, 8
+	header[9] = 8 // 512 KiB
+	used := s.parse(header)
+	want := string(protocol.AppendBinaryError(nil, 0x01, 0, protocol.StatusAuthError))
+	if got := answers(); got != want || !s.leaving || s.need != 0 {
+		t.Errorf("answer %q, leaving %v, waits for %d bytes, %d taken", got, s.leaving, s.need, used)
+	}
+}

@@ -42,9 +42,7 @@ func (q *before) Answered(line []byte, kind protocol.Answer, _ uint64) {
 	r := q.r
 	r.created = kind == protocol.End
 	if r.op == protocol.OpCas && kind == protocol.Other {
-		_, rest, _ := bytes.Cut(line, []byte(" cas="))
-		number, _, _ := bytes.Cut(rest, []byte(" "))
-		token, ok := protocol.ParseNumber(number)
+		_, token, _, ok := cutDebugToken(line)
 		r.storedStale = ok && r.w.p.servers[r.at].ServerToken(r.compare) < token
 	}
 }

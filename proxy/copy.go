@@ -116,6 +116,8 @@ func (w *worker) beginCopies(stripe uint32) {
 		now, missed := w.p.journals[c.to].find(c.Key)
 		plain := !w.p.servers[c.to].HasMeta() // it can be told to delete, and no more
 		switch c.careful = !w.p.recovery.alone() && !plain; {
+		case plain && !protocol.IsTextKey(c.Key):
+			c.end(true) // it cannot be told of the key, and is never asked for it
 		case plain && (c.exact || c.from == nowhere):
 			c.remove()
 		case plain:

@@ -18,6 +18,20 @@ import (
 // decided.
 const notForBackup = "qCkOcstfvhlu"
 
+// withoutMeaning are the flags that a meta command does not look at, besides their
+// form. They are left out where a line has no room for what is to be added.
+func (r *request) withoutMeaning() string {
+	switch r.op {
+	case protocol.OpMetaGet:
+		return "PLFCMJDI"
+	case protocol.OpDelete, protocol.OpInvalidate:
+		return "PLRlvhuJDFM"
+	case protocol.OpIncr, protocol.OpDecr:
+		return "PLRlhufF"
+	}
+	return "PLRlvhuJDtf"
+}
+
 // metaVerb is the verb of a request's meta command.
 func (r *request) metaVerb() string {
 	switch r.op {
@@ -54,13 +68,18 @@ func (r *request) appendRaw(dst []byte, s *backend.Server, effect bool) []byte {
 		dst = append(dst, " b"...)
 	}
 	keys := 0
+	idle := ""
+	if protocol.IsCrowded(r.words()) {
+		idle = r.withoutMeaning()
+	}
+	start := len(dst)
 	for word, rest := protocol.NextKey(r.words()); word != nil; word, rest = protocol.NextKey(rest) {
 		switch flag := word[0]; {
 		case flag == 'k' && r.encoded && !effect:
 			if keys++; keys == 2 {
 				dst = append(dst, " k k"...) // for the server to refuse
 			}
-		case flag == 'q', effect && isOneOf(flag, notForBackup), effect && flag == 'E':
+		case flag == 'q', isOneOf(flag, idle), effect && isOneOf(flag, notForBackup), effect && flag == 'E':
 		case flag == 'C' && r.compares:
 			dst = strconv.AppendUint(append(dst, " C"...), s.ServerToken(r.compare), 10)
 		case flag == 'E' && r.given != 0:
@@ -69,7 +88,8 @@ func (r *request) appendRaw(dst []byte, s *backend.Server, effect bool) []byte {
 			dst = append(append(dst, ' '), word...)
 		}
 	}
-	if r.tokened && (effect || !r.seen.Has('E')) && !isArith(r.op) {
+	// Where there is still no room flags are doubled, and the server refuses them.
+	if r.tokened && (effect || !r.seen.Has('E')) && !isArith(r.op) && !protocol.IsFull(dst[start:]) {
 		dst = strconv.AppendUint(append(dst, " E"...), r.token, 10)
 	}
 	if isArith(r.op) { // both are needed to compare what the servers did
@@ -226,16 +246,29 @@ func (w *worker) appendTold(dst []byte, r *request, word []byte) []byte {
 
 // tellDebug appends the answer to me, with the token in the client's form.
 func (w *worker) tellDebug(dst []byte, r *request, line []byte) []byte {
-	const name = " cas="
-	before, rest, ok := bytes.Cut(line, []byte(name))
-	number, behind, _ := bytes.Cut(rest, []byte(" "))
-	token, valid := protocol.ParseNumber(number)
-	if !ok || !valid || token == 0 || w.p.pools.backup == nil {
+	before, token, behind, ok := cutDebugToken(line)
+	if !ok || token == 0 || w.p.pools.backup == nil {
 		return append(dst, line...)
 	}
-	dst = append(append(dst, before...), name...)
-	dst = strconv.AppendUint(dst, w.p.servers[r.at].ClientToken(token), 10)
-	return append(append(dst, ' '), behind...)
+	dst = strconv.AppendUint(append(dst, before...), w.p.servers[r.at].ClientToken(token), 10)
+	return append(dst, behind...)
+}
+
+// cutDebugToken finds the token in the answer to me. The key stands before it, and
+// may hold anything.
+func cutDebugToken(line []byte) (before []byte, token uint64, behind []byte, ok bool) {
+	const name = " cas="
+	at := bytes.LastIndex(line, []byte(name))
+	if at < 0 {
+		return nil, 0, nil, false
+	}
+	at += len(name)
+	end := len(line)
+	if space := bytes.IndexByte(line[at:], ' '); space >= 0 {
+		end = at + space
+	}
+	token, ok = protocol.ParseNumber(line[at:end])
+	return line[:at], token, line[end:], ok
 }
 
 // hushed tells whether flag q keeps an answer of this kind back (protocol.txt,

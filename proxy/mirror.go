@@ -104,6 +104,9 @@ func (w *worker) mirror(r *request, effect protocol.Op) bool {
 			return false
 		}
 	}
+	if r.encoded && !b.Server.HasMeta() {
+		return false // it cannot be told of such a key, and is never asked for it
+	}
 	r.when = 0
 	if state == backend.Warming && (effect == protocol.OpSet || effect == protocol.OpDelete) {
 		r.when, _ = w.p.journals[r.backup].find(r.key())

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"strconv"
 	"unsafe"
 
 	"magent/backend"
@@ -11,6 +12,7 @@ import (
 const reservedText = "keys that begin with " + backend.Prefix + " are magent's own; use another key"
 
 var (
+	longKeyText    = "a key that holds a space, a line end or a zero byte may have " + strconv.Itoa(protocol.MaxEncodedKey) + " bytes here"
 	noDebugLine    = []byte("SERVER_ERROR memcached cannot tell this of a key that holds a line end\r\n")
 	reservedPrefix = []byte(backend.Prefix)
 	reservedLine   = []byte("CLIENT_ERROR " + reservedText + "\r\n")
@@ -56,6 +58,12 @@ func (s *session) parse(data []byte) (used int) {
 		n, need := s.parseOne(data[used:], searched, r)
 		searched = 0
 		if n == 0 {
+			if need > 0 && !s.authenticated {
+				if protocol.PeekBinary(data[used:], r); isStorage(r.Op) {
+					s.refuseBinary(r) // its value is not waited for
+					return used
+				}
+			}
 			if need > 0 {
 				s.need = need
 			} else {
@@ -122,6 +130,9 @@ func (s *session) take(r *protocol.Request, data []byte, end int) bool {
 	s.Requests++
 	w.stats.requests++
 	w.arrived++
+	if s.unnamable(r) {
+		return true
+	}
 	switch r.Op {
 	case protocol.OpGet, protocol.OpGets, protocol.OpGat, protocol.OpGats:
 		if r.Dialect == protocol.Binary {
@@ -167,6 +178,23 @@ func (s *session) reserved(r *protocol.Request, key []byte) bool {
 		r.Reply = nil
 	}
 	s.answerNow(r)
+	return true
+}
+
+// isUnnamable tells whether no command can name a key to a server. Only binary
+// clients have such keys.
+func isUnnamable(key []byte) bool {
+	return len(key) > protocol.MaxEncodedKey && !protocol.IsTextKey(key)
+}
+
+// unnamable tells whether a request is refused because of its key.
+func (s *session) unnamable(r *protocol.Request) bool {
+	if r.Dialect != protocol.Binary || !isUnnamable(r.Key) {
+		return false
+	}
+	s.w.stats.invalid++
+	reply := protocol.AppendBinaryText(nil, r.Opcode, r.OpaqueWord, protocol.StatusInvalid, longKeyText)
+	s.answerNow(&protocol.Request{Op: protocol.OpInvalid, Reply: reply, Skip: r.Skip})
 	return true
 }
 

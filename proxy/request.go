@@ -230,7 +230,8 @@ func (r *request) Found(block []byte, header *protocol.ValueHeader, keep bool) {
 		return
 	}
 	r.saw(len(block))
-	if r.w == r.home && r.session != nil && r.session.postpone(r) {
+	won := header.Won || r.raw && protocol.MarksOf(block[:header.Len-len(lineEnd)]).Won // nobody is told so twice
+	if !won && r.w == r.home && r.session != nil && r.session.postpone(r) {
 		return
 	}
 	if r.raw {

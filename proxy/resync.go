@@ -169,7 +169,7 @@ func (rc *recovery) listKeys(ctx context.Context, server, twin int32, pass, pass
 		}
 		keys, all = newKeyList(pass, passes, rc.p.leases.hash), 0
 		err = c.DumpKeys(walk, func(key []byte, access int64, size int) {
-			if bytes.HasPrefix(key, reservedPrefix) {
+			if bytes.HasPrefix(key, reservedPrefix) || isUnnamable(key) {
 				return
 			}
 			primary, backup := rc.p.pools.find(key)

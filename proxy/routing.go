@@ -204,7 +204,7 @@ func (w *worker) send(c *backend.Conn, r *request) {
 		w.tooOld(r, c.Server)
 		return
 	}
-	if r.dialect == protocol.Binary && r.classicWouldDo() && !c.Server.HasRoomFor(len(r.value())) {
+	if r.dialect == protocol.Binary && r.classicWouldDo() && !c.Server.HasRoomFor(r.keyLen + len(r.value())) {
 		// A meta command would drop what is there, for a value that is too large.
 		r.classic, r.tell = true, false
 	}

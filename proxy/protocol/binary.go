@@ -125,6 +125,12 @@ func (p *Parser) ParseBinary(in []byte, r *Request) (n, need int) {
 	return n, 0
 }
 
+// PeekBinary sets Op, Dialect, Opcode and OpaqueWord of r to those of the request
+// of which in holds the header at least.
+func PeekBinary(in []byte, r *Request) {
+	*r = Request{Op: binaryCommands[in[1]].op, Dialect: Binary, Opcode: in[1], OpaqueWord: binary.BigEndian.Uint32(in[12:])}
+}
+
 // binaryHead is what the header of a binary request says, without the token.
 // The bytes for data type and virtual bucket mean nothing to memcached.
 type binaryHead struct {

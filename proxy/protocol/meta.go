@@ -80,6 +80,11 @@ func IsTextKey(key []byte) bool {
 	return len(key) > 0
 }
 
+// MaxEncodedKey is the most bytes that a key can have which no text command can
+// name. memcached takes 250 bytes of its encoding (KEY_MAX_LENGTH) and reads the
+// value behind a longer one as commands (process_mset_command).
+const MaxEncodedKey = maxKey / 4 * 3
+
 // AppendMetaKey writes a key, base64-encoded when flag b says so.
 func AppendMetaKey(dst, key []byte, encode bool) []byte {
 	if encode {

@@ -193,8 +193,7 @@ func (g generator) metaKey(encoded bool) string {
 	return g.oneOf("a", "b", "c", "k", "YQ==")
 }
 
-// metaLine is a line of the meta dialect that may be wrong, and size is what
-// an ms announces.
+// metaRequest returns one request of the meta dialect, which may be wrong.
 func (g generator) metaRequest() []byte {
 	verb := g.oneOf("mg", "mg", "ms", "ms", "md", "ma", "ma", "me", "mn")
 	if g.rarely(40) {
@@ -262,13 +261,13 @@ func (g generator) metaRequest() []byte {
 }
 
 // finish makes the request at the start of in whole. It returns nil when that
-// takes too much.
+// takes too much, and for one that is no meta request and closes the connection.
 func (a *metaAsker) finish(in []byte) []byte {
 	for {
 		var r Request
 		n, need := a.parser.Parse(bytes.Clone(in), &r)
 		switch {
-		case n > 0 && r.Skip > 4<<20, need > 4<<20:
+		case n > 0 && (r.Close || r.Skip > 4<<20), need > 4<<20:
 			return nil
 		case n > 0:
 			return in

@@ -3,9 +3,30 @@ package protocol
 import "math"
 
 const (
-	maxMetaWords  = 19 // words of a meta request (MFLAG_MAX_OPT_LENGTH of memcached less the terminal token)
-	maxMetaOpaque = 32 // bytes of the word of flag O (MFLAG_MAX_OPAQUE_LENGTH)
+	// maxMetaLine leaves room for what may be added to a line on its way to a
+	// server, which closes a connection whose line is too long for it. There it is
+	// many clients' connection.
+	maxMetaLine = maxCommandLine - 128
+
+	maxMetaWords  = 19               // words of a meta request (MFLAG_MAX_OPT_LENGTH of memcached less the terminal token)
+	maxMetaFlags  = maxMetaWords - 3 // behind ms, a key and a length
+	maxMetaOpaque = 32               // bytes of the word of flag O (MFLAG_MAX_OPAQUE_LENGTH)
 )
+
+// IsCrowded tells whether a meta request has so many flags that memcached might
+// not take two more, and IsFull whether it might not take one more: it reads the
+// value behind them as commands then (process_mset_command).
+func IsCrowded(flags []byte) bool { return countWords(flags) > maxMetaFlags-2 }
+
+// IsFull is told of at IsCrowded.
+func IsFull(flags []byte) bool { return countWords(flags) >= maxMetaFlags }
+
+func countWords(line []byte) (n int) {
+	for word, rest := NextKey(line); word != nil; word, rest = NextKey(rest) {
+		n++
+	}
+	return n
+}
 
 // MetaFlags is a set of flags of a meta request, by their letters.
 type MetaFlags uint64
@@ -69,6 +90,9 @@ var (
 // back as Foreign. Of what is refused nothing has been done, also where
 // memcached finds out too late.
 func (p *Parser) parseMeta(in []byte, n int, verb, rest []byte, r *Request) (used, need int) {
+	if n > maxMetaLine {
+		return invalidClose(r, nil, in), 0 // as if it had not come as a whole
+	}
 	key, words := NextKey(rest)
 	switch verb[1] {
 	case 'n':
@@ -258,12 +282,15 @@ func (r *Request) takeWords(words []byte, before int, old bool) (wrong metaError
 		bit := metaFlag(flag)
 		if flag >= 127 || r.Meta&bit != 0 {
 			if r.Foreign {
-				continue // which of the two is wrong depends on the server
+				continue // what is wrong first depends on the server
 			}
 			return metaDuplicate
 		}
 		r.Meta |= bit
 		if known := knownMetaFlags(old); known&bit == 0 {
+			if r.Foreign {
+				continue
+			}
 			return metaInvalid
 		}
 		if why, ok := r.takeFlag(flag, word[1:]); !ok {

@@ -160,6 +160,9 @@ var badMetaRequests = []struct {
 	{"mg k !\r\n", "CLIENT_ERROR invalid flag\r\n", "CLIENT_ERROR invalid flag\r\n", 0},
 	{"md k x\r\n", "CLIENT_ERROR invalid or duplicate flag\r\n", "", 0},
 	{"ma k E1\r\n", "CLIENT_ERROR invalid or duplicate flag\r\n", "", 0},
+	{"mg k x v v\r\n", "CLIENT_ERROR invalid flag\r\n", "", 0},
+	{"mg k x \xff w\r\n", "CLIENT_ERROR invalid flag\r\n", "", 0},
+	{"mg k w \xff\r\n", "CLIENT_ERROR invalid flag\r\n", "CLIENT_ERROR invalid flag\r\n", 0},
 	{"ms k 2 w\r\n", "CLIENT_ERROR invalid flag\r\n", "CLIENT_ERROR invalid flag\r\n", 4},
 
 	// ms: what has a size is thrown away with its value, unless there are too
