@@ -68,8 +68,7 @@ func TestAProxyBeginsWhileAnotherOneReplays(t *testing.T) {
 			}
 		}
 	}
-	defer keepBusy(t, second.Addr)() // it need not read all that is noted again and again
-	awaitWhole(t, second)
+	awaitWhole(t, second) // which wakes it up again and again
 	awaitWhole(t, first)
 	for key, h := range s.awaitSame(t, recovery) {
 		if h.value != "6" {

@@ -130,8 +130,9 @@ func (rc *recovery) learn(server, at int32, f fact, anew bool) (news bool) {
 
 // merge enters into a server's journal what other proxies have noted on one
 // of its twins, when it is new. Whoever has noted a key once may have written
-// it again since: so anew enters all of them. It returns true when it has
-// entered anything.
+// it again since: so anew enters all of them, once if nobody can have done so since
+// then, because what was made good would never come to an end. It returns true when it
+// has entered anything.
 func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 	if !f.noted {
 		return false
@@ -157,7 +158,7 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 	}
 	// What is new stands behind what was read before.
 	known := rec.readKeys(len(f.record.keys))
-	if anew || rc.rival(server) {
+	if rc.rival(server) || anew && rec.newAnew(f.token, rc.othersWriteWithout(f)) {
 		known = 0
 	}
 	for _, key := range f.record.keys[known:] {
@@ -170,6 +171,18 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 	}
 	rec.setMerged(f.token)
 	return news
+}
+
+// othersWriteWithout tells whether another proxy that may live says in a record that it
+// does not use the server.
+func (rc *recovery) othersWriteWithout(f fact) bool {
+	present := rc.presence.present(time.Now())
+	for name, m := range rc.marksOfOthers(f) {
+		if _, there := present[name]; there && m != markIn {
+			return true
+		}
+	}
+	return false
 }
 
 // enterNoted enters a key that another proxy has noted, and tells whether the

@@ -60,3 +60,37 @@ func TestUncertainKeysAreCopiedAsLongAsTheyAreNoted(t *testing.T) {
 		t.Error("a server is given a key from another one that has missed a write of it")
 	}
 }
+
+// Who wakes up takes all that is noted for missed once more, but not again and again when
+// nobody writes without the server: what was made good stays so.
+//
+// promise: C6, C7
+func TestNotedKeysAreMadeGoodOnce(t *testing.T) {
+	o := Defaults()
+	o.Primaries, o.Backups = []string{"127.0.0.1:1"}, []string{"127.0.0.1:2"}
+	p := newTestProxy(t, o)
+	rc := p.recovery
+	f := fact{noted: true, token: 1, record: missedRecord{keys: []missedKey{{"k", 5}}}}
+	for i, c := range []struct {
+		token uint64
+		mark  mark
+		news  bool
+	}{
+		{1, markIn, true},
+		{1, markIn, false},
+		{2, markIn, true},
+		{2, markIn, false},
+		{3, markOut, true},
+		{3, markOut, true}, // it may miss the key again, and notes it once
+		{3, markIn, true},
+		{3, markIn, false},
+	} {
+		f.token, f.record.marks = c.token, map[string]mark{"a": c.mark}
+		rc.hearBeats(1, []byte("a 1 60000 -\n"))
+		if news := rc.merge(0, 1, f, true); news != c.news {
+			t.Errorf("look %d: the key is missed: %v, want %v", i, news, c.news)
+		}
+		when, _ := p.journals[0].find([]byte("k"))
+		rc.madeGood(0, []byte("k"), when)
+	}
+}

@@ -233,6 +233,7 @@ type record struct {
 	read   int             // keys of it that were read
 	losses int             // what others have said of keys that are not known, and is in the journal
 	merged uint64          // cas token of the record whose keys are in the journal
+	anew   uint64          // the same when all of them were entered anew, 0 if more may have come since
 	marks  map[string]mark // of other proxies
 	again  bool            // what this proxy has noted has to be noted once more
 	seen   [2]uint64       // how far the journal was at the last two looks
@@ -356,6 +357,20 @@ func (r *record) mergedToken() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.merged
+}
+
+// newAnew tells whether a key of the record may have been missed since all of them were
+// entered anew, and takes it that they are entered now. others says that another proxy
+// writes without the server, which notes no key twice.
+func (r *record) newAnew(token uint64, others bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	news := others || r.anew != token || r.merged != token
+	r.anew = token
+	if others {
+		r.anew = 0
+	}
+	return news
 }
 
 func (r *record) setMerged(token uint64) {
