@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -110,5 +111,53 @@ func expectNext(t *testing.T, c *harness.Client, request string) {
 	items, err := c.Values()
 	if err != nil || len(items) != 1 || string(items[0].Value) != "here" {
 		t.Fatalf("get behind %s: %v, %v", short(request), items, err)
+	}
+}
+
+// To read what is magent's own changes nothing of it: it is not the same on two
+// servers, and is not compared.
+//
+// promise: C6
+func TestWhatIsMagentsOwnIsNotCompared(t *testing.T) {
+	t.Parallel()
+	s := startStory(t, 1, 1, "--compare-rate", "1000")
+	c := harness.MustDial(t, s.Addr)
+	fill(t, s.Magent, "beside:", 200)
+	own := magentPrefix + "life"
+	lives := func() (both []string) {
+		for _, m := range []*harness.Memcached{s.primary(), s.backup()} {
+			value, found, err := harness.MustDial(t, m.Addr).Value(own)
+			if must(t, err); !found {
+				t.Fatalf("%s holds no %s", m.Addr, own)
+			}
+			both = append(both, value)
+		}
+		return both
+	}
+	before := lives()
+	compared := func() int {
+		stats, err := c.Stats("")
+		must(t, err)
+		n, err := strconv.Atoi(stats["magent_compared_keys"])
+		must(t, err)
+		return n
+	}
+	// Differences are looked at twice, so others have to be compared meanwhile.
+	enough := compared() + 60
+	harness.Eventually(t, 30*time.Second, "keys are compared", func() bool {
+		for n := range 200 {
+			_, err := c.Get(own, fmt.Sprint("beside:", n))
+			must(t, err)
+		}
+		says(t, c, "mg "+own+" s\r\n", fmt.Sprintf("HD s%d", len(before[0])))
+		return compared() >= enough
+	})
+	if after := lives(); after[0] != before[0] || after[1] != before[1] {
+		t.Errorf("%v has become %v", before, after)
+	}
+	stats, err := c.Stats("")
+	must(t, err)
+	if stats["magent_divergent_keys"] != "0" {
+		t.Errorf("%s keys differed", stats["magent_divergent_keys"])
 	}
 }

@@ -99,7 +99,7 @@ func (r *request) needsMeta(op protocol.Op, own bool) bool {
 	case isArith(op):
 		return r.hasInitial || own && r.tell || r.seen.Has('T')
 	case isStorage(op):
-		return own && r.tell || r.hasAppendInitial(op) || !own && r.storedStale
+		return own && (r.tell || r.compares && r.isBinarySet()) || r.hasAppendInitial(op) || !own && r.storedStale
 	case op == protocol.OpTouch:
 		return own
 	}

@@ -104,10 +104,9 @@ func (w *worker) replyBytes(r *request, head, tail []byte, keep bool) {
 	}
 }
 
-// classicWouldDo tells whether a storage request of the binary protocol leaves the
-// old item alone when it is refused, and a classic command can say it.
+// classicWouldDo tells whether a classic command can say a storage request.
 func (r *request) classicWouldDo() bool {
-	return isStorage(r.op) && !r.isBinarySet() && !r.encoded && (!r.compares || r.op == protocol.OpCas)
+	return !r.encoded && (!r.compares || r.op == protocol.OpCas)
 }
 
 // cannotSay tells whether a server is too old for what a request wants.

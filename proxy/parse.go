@@ -162,9 +162,14 @@ func (s *session) take(r *protocol.Request, data []byte, end int) bool {
 	return true
 }
 
+// isReserved tells whether a key is magent's own.
+func isReserved(key []byte) bool {
+	return len(key) > 0 && key[0] == reservedPrefix[0] && bytes.HasPrefix(key, reservedPrefix)
+}
+
 // reserved tells whether a write is refused because its key is magent's own.
 func (s *session) reserved(r *protocol.Request, key []byte) bool {
-	if key[0] != '_' || s.w.p.pools.backup == nil || !bytes.HasPrefix(key, reservedPrefix) {
+	if s.w.p.pools.backup == nil || !isReserved(key) {
 		return false
 	}
 	s.w.stats.invalid++

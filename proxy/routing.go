@@ -41,7 +41,7 @@ func (w *worker) route(r *request) {
 	r.hash = w.p.leases.hash(r.key())
 	r.primary, r.backup = w.p.pools.find(r.key())
 	w.asked = w.loop.Now()
-	if w.looks.wanted {
+	if w.looks.wanted && !isReserved(r.key()) {
 		w.takeSample(r)
 	}
 }
@@ -204,8 +204,12 @@ func (w *worker) send(c *backend.Conn, r *request) {
 		w.tooOld(r, c.Server)
 		return
 	}
-	if r.dialect == protocol.Binary && r.classicWouldDo() && !c.Server.HasRoomFor(r.keyLen + len(r.value())) {
-		// A meta command would drop what is there, for a value that is too large.
+	if r.dialect == protocol.Binary && isStorage(r.op) && !r.isBinarySet() && !c.Server.HasRoomFor(r.keyLen+len(r.value())) {
+		// For a value that is too large a meta command would drop what is there.
+		if !r.classicWouldDo() && c.Server.HasRoomFor(0) {
+			w.confirmed(r, tooLargeLine, protocol.ServerError, 0)
+			return
+		}
 		r.classic, r.tell = true, false
 	}
 	w.chooseToken(c, r)

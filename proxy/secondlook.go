@@ -1,8 +1,11 @@
 package proxy
 
 import (
+	"strconv"
+	"strings"
 	"time"
 
+	"magent/backend"
 	"magent/proxy/engine"
 )
 
@@ -56,8 +59,8 @@ func (w *worker) lookLater(key []byte, sample bool) {
 
 func (w *worker) lookAt(l secondLook) {
 	s := &w.looks
-	if s.known[l.key] {
-		return
+	if s.known[l.key] || strings.HasPrefix(l.key, backend.Prefix) {
+		return // magent's own items are not the same on two servers
 	}
 	if len(s.list) >= lookMost {
 		w.stats.looksMissed++
@@ -216,7 +219,7 @@ func (w *worker) differs(l secondLook, tokens [2]uint64) bool {
 	}
 	if l.sample {
 		w.stats.divergent++
-		w.p.warnings.warn(w.log.Error().Str("primary", w.p.servers[w.primaryOf(l.key)].Name()), "divergent",
+		w.p.warnings.warn(w.log.Error().Str("key", strconv.Quote(l.key)).Str("primary", w.p.servers[w.primaryOf(l.key)].Name()), "divergent",
 			"the two copies of a key differed; mended from the primary (see magent explain)")
 	} else {
 		w.stats.repairs++

@@ -73,7 +73,7 @@ func (w *worker) wantsToken(s *backend.Server, r *request) bool {
 	case protocol.OpAdd, protocol.OpReplace, protocol.OpAppend, protocol.OpPrepend, protocol.OpCas:
 		// A meta command for too large a value drops the old item. A classic one
 		// keeps it.
-		return r.dialect == protocol.Meta || s.HasRoomFor(r.keyLen + len(r.value()))
+		return r.dialect == protocol.Meta || s.HasRoomFor(r.keyLen+len(r.value()))
 	}
 	return false
 }

@@ -16,7 +16,7 @@ import (
 func (w *worker) prepare(r *request, state backend.State, at, other int32) (done bool) {
 	r.filled, r.cured = r.filled && r.at == at, r.cured && r.at == at
 	r.at, r.lacking, r.when = at, false, 0
-	if state != backend.Warming {
+	if state != backend.Warming || isReserved(r.key()) {
 		return false
 	}
 	when, missed := w.p.journals[at].find(r.key())
