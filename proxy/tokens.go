@@ -13,7 +13,7 @@ import (
 // classic ones. touch and gat change no token.
 //
 // Where one of the two takes none, each chooses its own, and they hold on it
-// alone. So do those of values that are nearly too large for the server and are
+// alone. So do those of values that are too large for the server and are
 // written otherwise than by set: see wantsToken.
 
 // tokens makes the tokens of one worker. No two of them are alike, nor are

@@ -24,7 +24,7 @@ func checkKey(key string) error {
 	}
 	for i := range len(key) {
 		if c := key[i]; c <= ' ' || c == 0x7f {
-			return fmt.Errorf("the key %s holds %s: memcached takes neither blanks nor control characters", strconv.Quote(key), strconv.QuoteRune(rune(c)))
+			return fmt.Errorf("the key %s holds %s: keys that only the binary protocol and base64 can name cannot be explained", strconv.Quote(key), strconv.QuoteRune(rune(c)))
 		}
 	}
 	return nil
