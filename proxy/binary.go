@@ -23,7 +23,7 @@ func (w *worker) answerBinary(r *request, line []byte, kind protocol.Answer, num
 	case status == protocol.StatusOK && kind == protocol.Number:
 		b = protocol.AppendBinaryNumber(b, r.opcode, r.opaque, w.tokenToTell(r, r.Token), number)
 	case status == protocol.StatusOK && r.op == protocol.OpTouch:
-		b = protocol.AppendBinaryTouched(b, r.opcode, r.opaque, w.tokenToTell(r, r.item.CAS), r.item.Flags)
+		b = protocol.AppendBinaryTouched(b, r.opcode, r.opaque, w.tokenToTell(r, r.itemCAS), r.itemFlags)
 	case status == protocol.StatusOK && isStorage(r.op):
 		b = protocol.AppendBinaryOK(b, r.opcode, r.opaque, w.tokenToTell(r, protocol.ParseToken(line)))
 	case status == protocol.StatusOK:

@@ -13,10 +13,14 @@
 //
 // The policies stand in files of their own:
 //
+//	dialect.go    requests and answers of the three protocols: meta.go and
+//	              binary.go; command.go writes them to servers, and before.go what
+//	              is asked ahead of them
 //	routing.go    where a key lives, and which of its servers is asked now
 //	leases.go     one loop at a time writes a key
 //	handover.go   a request that another loop has to run
 //	mirror.go     what the primary confirmed goes to the backup
+//	marks.go      stale items, and who fetches them anew, on both servers
 //	tokens.go     both servers hold an item under the same cas token
 //	failover.go   a connection failed: what becomes of its requests
 //	flush.go      flush_all, on every server at one moment

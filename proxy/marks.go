@@ -94,7 +94,7 @@ func (w *worker) markLike(key []byte, hash uint64, at int32, token uint64, marks
 // won has the backup told that a client of the primary is to fetch an item anew,
 // so that it tells no other one.
 func (w *worker) won(r *request, line []byte) {
-	if r.Write || r.backup < 0 || r.at != r.primary || !protocol.MarksOf(line).Won {
+	if r.Write || r.backup < 0 || r.at != r.primary || !protocol.IsWon(line) {
 		return
 	}
 	w.markItem(r.key(), r.hash, r.backup, func(dst []byte, s *backend.Server) []byte { return r.appendRaw(dst, s, true) })

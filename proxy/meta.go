@@ -176,7 +176,7 @@ func (w *worker) mirrorMetaGet(r *request, line []byte) bool {
 		return false
 	}
 	switch {
-	case protocol.MarksOf(line).Won:
+	case protocol.IsWon(line):
 		return w.mirror(r, protocol.OpMetaGet)
 	case r.seen.Has('T'):
 		return w.mirror(r, protocol.OpTouch)

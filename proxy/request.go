@@ -112,7 +112,8 @@ type request struct {
 	initialExpiry int64
 	opcode        byte
 	opaque        uint32
-	item          protocol.Item // what a touch was told
+	itemFlags     uint32 // what a touch was told of the item
+	itemCAS       uint64
 }
 
 func (w *worker) newRequest(s *session, op protocol.Op, key []byte) *request {
@@ -187,14 +188,8 @@ func (r *request) Answered(line []byte, kind protocol.Answer, number uint64) {
 			if w.dropped(r, kind) {
 				return
 			}
-			if r.op == protocol.OpTouch && kind == protocol.Done && !protocol.ParseTouch(line, &r.item) {
-				kind = protocol.Error
-			}
-			if r.op == protocol.OpTouch && r.item.Won {
-				w.giveBack(r.key(), r.hash, r.at, r.item.CAS)
-			}
-			if r.op == protocol.OpTouch && kind == protocol.End {
-				kind = protocol.NotFound
+			if r.op == protocol.OpTouch {
+				kind = r.touched(line, kind)
 			}
 			kind = plainKind(r.op, kind)
 		}
@@ -206,13 +201,30 @@ func (r *request) Answered(line []byte, kind protocol.Answer, number uint64) {
 		}
 		w.confirmed(r, line, kind, number)
 	case mirroring:
-		if r.effect == protocol.OpTouch && r.meta && protocol.MarksOf(line).Won {
+		if r.effect == protocol.OpTouch && r.meta && protocol.IsWon(line) {
 			w.giveBack(r.key(), r.hash, r.backup, protocol.TokenOf(line))
 		}
 		w.mirrored(r, plainKind(r.effect, kind), number)
 	case flushingAll:
 		w.flushed(r, kind == protocol.OK)
 	}
+}
+
+// touched is told what a server answered to the touch of a binary client, and
+// returns its kind.
+func (r *request) touched(line []byte, kind protocol.Answer) protocol.Answer {
+	var it protocol.Item
+	switch {
+	case kind == protocol.End:
+		return protocol.NotFound
+	case kind == protocol.Done && !protocol.ParseTouch(line, &it):
+		return protocol.Error
+	}
+	r.itemFlags, r.itemCAS = it.Flags, it.CAS
+	if it.Won {
+		r.w.giveBack(r.key(), r.hash, r.at, it.CAS)
+	}
+	return kind
 }
 
 // saw tells the client's session how large an answer was.
@@ -239,7 +251,7 @@ func (r *request) Found(block []byte, header *protocol.ValueHeader, keep bool) {
 		return
 	}
 	if r.op == protocol.OpTouch { // the value is for nobody
-		r.item = protocol.Item{Flags: header.Flags, CAS: header.CAS}
+		r.itemFlags, r.itemCAS = header.Flags, header.CAS
 		w.confirmed(r, nil, protocol.Touched, 0)
 		return
 	}

@@ -72,7 +72,8 @@ func AppendMetaSet(dst, key []byte, s *MetaSet) []byte {
 // IsTextKey tells whether a text command can name a key. Others hold spaces,
 // line ends or NULs, as keys of the binary protocol may.
 func IsTextKey(key []byte) bool {
-	for _, c := range key {
+	at := indexControl(key, 0)
+	for _, c := range key[at:] {
 		if c <= ' ' && (c == ' ' || c == '\n' || c == 0) {
 			return false
 		}

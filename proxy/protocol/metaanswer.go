@@ -160,13 +160,11 @@ func TokenOf(line []byte) uint64 {
 	return it.CAS
 }
 
-// MarksOf are the marks in the line of a meta answer without its line end.
-func MarksOf(line []byte) ItemMarks {
-	var it Item
-	if len(line) > len("HD ") {
-		_, _ = it.readFlags(line[len("HD "):])
-	}
-	return it.ItemMarks
+// IsWon tells whether the line of a meta answer, without its line end, has the mark
+// W, which memcached writes last.
+func IsWon(line []byte) bool {
+	n := len(line)
+	return n > len("HD W")-1 && line[n-1] == 'W' && line[n-2] == ' '
 }
 
 // ParseNumber reads a number of nothing but digits.

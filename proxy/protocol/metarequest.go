@@ -315,6 +315,9 @@ func (r *Request) takeWords(words []byte, before int, old bool) (wrong metaError
 // tooManyWords tells whether words and those before them are more than a meta
 // request may have.
 func tooManyWords(words []byte, before int) bool {
+	if len(words) < 2*(maxMetaWords-before) {
+		return false // each has a byte, and a space before it
+	}
 	for word, rest := NextKey(words); word != nil; word, rest = NextKey(rest) {
 		if before++; before > maxMetaWords {
 			return true
