@@ -242,7 +242,7 @@ func (r *request) Found(block []byte, header *protocol.ValueHeader, keep bool) {
 		return
 	}
 	r.saw(len(block))
-	won := header.Won || r.raw && protocol.MarksOf(block[:header.Len-len(lineEnd)]).Won // nobody is told so twice
+	won := header.Won || r.raw && protocol.IsWon(block[:header.Len-len(lineEnd)]) // nobody is told so twice
 	if !won && r.w == r.home && r.session != nil && r.session.postpone(r) {
 		return
 	}
