@@ -259,7 +259,7 @@ func (c *Conn) parseLine(in []byte) (line []byte, n int, kind protocol.Answer, n
 		c.fail(ErrProtocol)
 		return nil, 0, 0, 0, false
 	}
-	if kind == protocol.ClientError && string(line) == protocol.Unauthenticated {
+	if kind == protocol.ClientError && protocol.AsksForProof(line) {
 		c.fail(ErrAuth) // it was started anew, and asks now
 		return nil, 0, 0, 0, false
 	}

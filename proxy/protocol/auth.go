@@ -28,6 +28,17 @@ var (
 // before the proof.
 const Unauthenticated = "CLIENT_ERROR unauthenticated"
 
+// AsksForProof tells whether a line, without its end, is what a server answers to
+// a command of somebody who has not proved itself. A set is taken for the proof,
+// and refused as one.
+func AsksForProof(line []byte) bool {
+	switch string(line) {
+	case Unauthenticated, "CLIENT_ERROR authentication failure", "CLIENT_ERROR bad authentication token format", "CLIENT_ERROR bad command line termination":
+		return true
+	}
+	return false
+}
+
 // Auth is what a text client that has not proved itself has sent.
 type Auth struct {
 	User, Password []byte // to be checked, when Reply is empty; they alias the input
