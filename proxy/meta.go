@@ -67,6 +67,9 @@ func (r *request) appendRaw(dst []byte, s *backend.Server, effect bool) []byte {
 	if r.op == protocol.OpMetaDebug && r.base64 {
 		dst = append(dst, " b"...)
 	}
+	if r.op == protocol.OpMetaGet && !effect && !r.tokened && !r.encoded && !r.seen.HasAny("CEq") && r.wordsLen > 0 {
+		return append(append(append(dst, ' '), r.words()...), lineEnd...) // as most are
+	}
 	keys := 0
 	idle := ""
 	if protocol.IsCrowded(r.words()) {
