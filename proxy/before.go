@@ -16,6 +16,7 @@ import (
 //     older than the item's (do_store_item).
 type before struct {
 	backend.Call
+	lineOnly
 
 	r *request
 }
@@ -46,21 +47,3 @@ func (q *before) Answered(line []byte, kind protocol.Answer, _ uint64) {
 		r.storedStale = ok && r.w.p.servers[r.at].ServerToken(r.compare) < token
 	}
 }
-
-// Found is never called: the answer is a line (backend.Receiver).
-func (q *before) Found([]byte, *protocol.ValueHeader, bool) {}
-
-// Missed is never called (backend.Receiver).
-func (q *before) Missed() {}
-
-// Request is never called (backend.Receiver).
-func (q *before) Request(dst []byte) []byte { return dst }
-
-// SetHeader is never called (backend.Receiver).
-func (q *before) SetHeader(dst []byte, _ bool) []byte { return dst }
-
-// SetValue is never called (backend.Receiver).
-func (q *before) SetValue() []byte { return nil }
-
-// Uncertain is never called (backend.Receiver).
-func (q *before) Uncertain([]byte) {}

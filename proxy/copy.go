@@ -24,6 +24,7 @@ const copyLimit = 8
 // target lacks.
 type keyCopy struct {
 	backend.Call
+	noSet
 
 	w         *worker
 	hash      uint64
@@ -403,16 +404,6 @@ func (c *keyCopy) Answered(line []byte, kind protocol.Answer, _ uint64) {
 		c.end(true)
 	}
 }
-
-// Request, SetHeader, SetValue and Uncertain are never called: a copy is no plain set
-// (backend.Receiver).
-func (c *keyCopy) Request(dst []byte) []byte { return dst }
-
-// SetHeader is never called (backend.Receiver).
-func (c *keyCopy) SetHeader(dst []byte, _ bool) []byte { return dst }
-
-// SetValue is never called (backend.Receiver).
-func (c *keyCopy) SetValue() []byte { return nil }
 
 // Uncertain is never called (backend.Receiver).
 func (c *keyCopy) Uncertain([]byte) { c.end(false) }

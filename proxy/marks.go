@@ -20,6 +20,7 @@ import (
 // nor behind a write that it should not.
 type itemMark struct {
 	backend.Call
+	noSet
 
 	w      *worker
 	stripe uint32
@@ -118,16 +119,3 @@ func (m *itemMark) Found([]byte, *protocol.ValueHeader, bool) { m.done() }
 
 // Missed says that there is no such item (backend.Receiver).
 func (m *itemMark) Missed() { m.done() }
-
-// Request, SetHeader, SetValue and Uncertain are never called: a mark is no set
-// (backend.Receiver).
-func (m *itemMark) Request(dst []byte) []byte { return dst }
-
-// SetHeader is never called (backend.Receiver).
-func (m *itemMark) SetHeader(dst []byte, _ bool) []byte { return dst }
-
-// SetValue is never called (backend.Receiver).
-func (m *itemMark) SetValue() []byte { return nil }
-
-// Uncertain is never called (backend.Receiver).
-func (m *itemMark) Uncertain([]byte) { m.done() }

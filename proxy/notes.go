@@ -169,6 +169,7 @@ func (w *worker) tell(c *backend.Conn, op protocol.Op, key, value string, then f
 // telling is a command of magent's own whose answer hardly matters.
 type telling struct {
 	backend.Call
+	lineOnly
 	then func(stored bool)
 }
 
@@ -178,21 +179,3 @@ func (t *telling) Answered(_ []byte, kind protocol.Answer, _ uint64) {
 		t.then(kind == protocol.Stored)
 	}
 }
-
-// Found is never called (backend.Receiver).
-func (t *telling) Found([]byte, *protocol.ValueHeader, bool) {}
-
-// Missed is never called (backend.Receiver).
-func (t *telling) Missed() {}
-
-// Request is never called (backend.Receiver).
-func (t *telling) Request(dst []byte) []byte { return dst }
-
-// SetHeader is never called (backend.Receiver).
-func (t *telling) SetHeader(dst []byte, _ bool) []byte { return dst }
-
-// SetValue is never called (backend.Receiver).
-func (t *telling) SetValue() []byte { return nil }
-
-// Uncertain is never called (backend.Receiver).
-func (t *telling) Uncertain([]byte) {}

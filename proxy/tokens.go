@@ -171,6 +171,7 @@ func (c *keyCopy) tokenAt(target *backend.Server) uint64 {
 // one's answer.
 type retoken struct {
 	backend.Call
+	lineOnly
 
 	r    *request
 	next *retoken // free
@@ -214,22 +215,3 @@ func (t *retoken) failed(why error) {
 	r.w.doubt(r, r.backup, why.Error())
 	r.w.settle(r)
 }
-
-// Found, Missed, SetHeader, SetValue and Uncertain are never called: the answer
-// is a line (backend.Receiver).
-func (t *retoken) Found([]byte, *protocol.ValueHeader, bool) {}
-
-// Missed is never called (backend.Receiver).
-func (t *retoken) Missed() {}
-
-// Request is never called (backend.Receiver).
-func (t *retoken) Request(dst []byte) []byte { return dst }
-
-// SetHeader is never called (backend.Receiver).
-func (t *retoken) SetHeader(dst []byte, _ bool) []byte { return dst }
-
-// SetValue is never called (backend.Receiver).
-func (t *retoken) SetValue() []byte { return nil }
-
-// Uncertain is never called (backend.Receiver).
-func (t *retoken) Uncertain([]byte) {}
