@@ -105,3 +105,20 @@ func FuzzParseAuth(f *testing.F) {
 		}
 	})
 }
+
+// promise: R4
+func TestAnswersThatAskForAProof(t *testing.T) {
+	for _, line := range []string{
+		"CLIENT_ERROR unauthenticated", "CLIENT_ERROR authentication failure", "CLIENT_ERROR bad authentication token format",
+		"CLIENT_ERROR bad command line termination",
+	} {
+		if !AsksForProof([]byte(line)) {
+			t.Errorf("%q", line)
+		}
+	}
+	for _, line := range []string{"", "STORED", "CLIENT_ERROR", "CLIENT_ERROR bad command line format", "CLIENT_ERROR unauthenticated "} {
+		if AsksForProof([]byte(line)) {
+			t.Errorf("%q", line)
+		}
+	}
+}
