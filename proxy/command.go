@@ -110,7 +110,7 @@ func (r *request) metaArith(s *backend.Server, op protocol.Op, own bool) *protoc
 	a := &r.w.arith
 	*a = protocol.MetaArith{
 		Op: op, Base64: r.base64, Delta: r.number, Compare: s.ServerToken(r.compare), Compares: own && r.compares,
-		HasInitial: r.hasInitial, Initial: r.initial, InitialExpiry: r.initialExpiry, HasTTL: r.seen.Has('T'), Expiry: r.expiry,
+		HasInitial: r.hasInitial, Initial: r.initial, InitialExpiry: r.initialExpiry,
 	}
 	return a
 }

@@ -260,26 +260,19 @@ func (r *request) Found(block []byte, header *protocol.ValueHeader, keep bool) {
 	switch r.dialect {
 	case protocol.Meta:
 		w.answerMetaValue(r, block, header, keep)
-		if !mirrored {
-			w.settle(r)
-		}
-		return
 	case protocol.Binary:
 		if header.Won {
 			w.giveBack(r.key(), r.hash, r.at, header.CAS)
 		}
 		w.answerBinaryValue(r, block, header, keep)
-		if !mirrored {
-			w.settle(r)
+	default:
+		var head []byte // in place of the server's
+		if header.HasCAS && w.p.pools.backup != nil {
+			head = w.tokenHeader(r, header)
+			block = block[header.Len:]
 		}
-		return
+		w.replyBlock(r, head, block, keep)
 	}
-	var head []byte // in place of the server's
-	if header.HasCAS && w.p.pools.backup != nil {
-		head = w.tokenHeader(r, header)
-		block = block[header.Len:]
-	}
-	w.replyBlock(r, head, block, keep)
 	if !mirrored {
 		w.settle(r)
 	}

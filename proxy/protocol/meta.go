@@ -152,8 +152,6 @@ type MetaArith struct {
 	HasInitial    bool // store Initial, with InitialExpiry, when the key is missing
 	Initial       uint64
 	InitialExpiry int64
-	HasTTL        bool // set the expiry
-	Expiry        int64
 }
 
 // AppendMetaArith writes an arithmetic command that is answered the item's new
@@ -178,9 +176,6 @@ func AppendMetaArith(dst, key []byte, a *MetaArith) []byte {
 	}
 	if a.Compares {
 		dst = appendUint(append(dst, " C"...), a.Compare)
-	}
-	if a.HasTTL {
-		dst = appendInt(append(dst, " T"...), a.Expiry)
 	}
 	return append(dst, " v c\r\n"...)
 }

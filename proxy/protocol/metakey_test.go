@@ -46,9 +46,9 @@ func TestMetaCommandsForKeysThatAreNoText(t *testing.T) {
 				"ms " + c.written + " 3" + c.b + " ME F5 T60 E9 c q\r\n"},
 			{AppendMetaSet(nil, key, &MetaSet{Op: OpAppend, Base64: encode, Size: 3, Flags: 5, Expiry: 60, Create: true, Compares: true}),
 				"ms " + c.written + " 3" + c.b + " MA F5 N60 C0\r\n"},
-			{AppendMetaArith(nil, key, &MetaArith{Op: OpDecr, Base64: encode, Delta: 2, HasInitial: true, Initial: 7, InitialExpiry: -1, Compares: true, Compare: 3, HasTTL: true, Expiry: 60}),
-				"ma " + c.written + c.b + " MD D2 N-1 J7 C3 T60 v c\r\n"},
-			{AppendMetaArith(nil, key, &MetaArith{Op: OpIncr, Base64: encode, Initial: 7, Expiry: 60}), "ma " + c.written + c.b + " D0 v c\r\n"},
+			{AppendMetaArith(nil, key, &MetaArith{Op: OpDecr, Base64: encode, Delta: 2, HasInitial: true, Initial: 7, InitialExpiry: -1, Compares: true, Compare: 3}),
+				"ma " + c.written + c.b + " MD D2 N-1 J7 C3 v c\r\n"},
+			{AppendMetaArith(nil, key, &MetaArith{Op: OpIncr, Base64: encode, Initial: 7}), "ma " + c.written + c.b + " D0 v c\r\n"},
 		} {
 			if string(q.got) != q.want {
 				t.Errorf("%q: got %q, want %q", c.key, q.got, q.want)
