@@ -249,7 +249,7 @@ func (f *flagSet) distinct() *flagSet {
 // it a storage command.
 func (g metaGenerator) about(verb, key string, f *flagSet, value []byte) step {
 	g.used[key] = true
-	if g.mixed && strings.ContainsAny(key, unnameable) {
+	if g.mixed && strings.ContainsAny(key, unnameable) || strings.Contains(key, "\n") {
 		// magent reads such keys for binary clients with a meta command. On a stale
 		// item that costs a server before 1.6.27 the token.
 		f.words = slices.DeleteFunc(f.words, func(w [2]string) bool { return w[0] == "I" })

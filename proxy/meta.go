@@ -70,7 +70,7 @@ func (r *request) appendRaw(dst []byte, s *backend.Server, effect bool) []byte {
 	if r.op == protocol.OpMetaGet && !effect && !r.tokened && !r.encoded && !r.seen.HasAny("CEq") && r.wordsLen > 0 {
 		return append(append(append(dst, ' '), r.words()...), lineEnd...) // as most are
 	}
-	keys := 0
+	keys, quiets := 0, 0
 	idle := ""
 	if protocol.IsCrowded(r.words()) {
 		idle = r.withoutMeaning()
@@ -81,6 +81,10 @@ func (r *request) appendRaw(dst []byte, s *backend.Server, effect bool) []byte {
 		case flag == 'k' && r.encoded && !effect:
 			if keys++; keys == 2 {
 				dst = append(dst, " k k"...) // for the server to refuse
+			}
+		case flag == 'q' && !effect:
+			if quiets++; quiets == 2 {
+				dst = append(dst, " q q"...) // for the server to refuse
 			}
 		case flag == 'q', isOneOf(flag, idle), effect && isOneOf(flag, notForBackup), effect && flag == 'E':
 		case flag == 'C' && r.compares:
