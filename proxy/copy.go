@@ -125,7 +125,7 @@ func (w *worker) beginCopies(stripe uint32) {
 			c.end(true)
 		case c.when != 0 && (!missed || now != c.when):
 			c.end(false) // who waits for it looks again what is to be done
-		case c.careful && c.from != nowhere && c.onlyGets() && !w.p.recovery.acts(c.to):
+		case c.careful && c.from != nowhere && c.onlyGets() && (!w.p.recovery.acts(c.to) || c.exact && w.p.recovery.late(c.to)):
 			c.direct = true
 			c.fetch()
 		case c.careful:
