@@ -127,14 +127,7 @@ func (g binaryGenerator) keyless() step {
 		// memcached without authentication does not know these, and skips them.
 		return g.send(&request{op: []byte{opSASLAuth, opSASLStep}[g.rng.IntN(2)], key: []byte("PLAIN"), value: []byte("\x00user\x00secret")}, "")
 	}
-	if !g.mayFlush() {
-		return g.send(&request{op: opNoop}, "")
-	}
-	r := &request{op: opFlush}
-	if g.rng.IntN(2) == 0 {
-		r.extras = make([]byte, 4)
-	}
-	return g.send(r, "")
+	return g.send(&request{op: opNoop}, "")
 }
 
 // send makes a step of a packet: with a token now and then, in its quiet form

@@ -68,7 +68,7 @@ func (g metaGenerator) anyKey() string {
 	case n < 7:
 		key, _ := g.countedKey()
 		return key
-	case n < 9 && !g.flush:
+	case n < 9 && g.explicit:
 		return g.stampedKey()
 	}
 	return g.plainKey()
@@ -109,16 +109,16 @@ func (g metaGenerator) common(f *flagSet, verb, key string, n int) {
 	g.maybe(f, 30, "P1")
 }
 
-// token adds flag C, and E where that is allowed. Where E is, I and C do not go
-// together: which of two tokens is older is told only among those that servers
-// choose, or among those that clients choose.
+// token adds flag C, and E where that is allowed. Where E is, and of a number that
+// is counted, I and C do not go together: which of two tokens is older is told only
+// among those that a server has chosen, magent, or clients.
 func (g metaGenerator) token(f *flagSet, key string, compare, explicit int) {
-	if g.rng.IntN(compare) == 0 && (g.flush || !f.has("I")) {
+	if g.rng.IntN(compare) == 0 && (!g.explicit && !g.counted(key) || !f.has("I")) {
 		of := g.vocabulary.token(key, f.has("I"))
 		f.words = append(f.words, [2]string{fmt.Sprint("C", of[0]), fmt.Sprint("C", of[1])})
 	}
 	switch {
-	case g.flush:
+	case !g.explicit:
 	case strings.HasPrefix(key, g.prefix+"stamp"):
 		f.add(fmt.Sprint("E", g.stamp()))
 	case g.rng.IntN(explicit) == 0:
@@ -139,7 +139,7 @@ func (g metaGenerator) get() step {
 	g.maybe(f, 6, "R"+[]string{"30", "500", "0", "-1", "6000", "2592001"}[g.rng.IntN(6)])
 	if g.rng.IntN(6) == 0 {
 		f.add("N" + g.lifetime())
-		if !g.flush && g.rng.IntN(2) == 0 || strings.HasPrefix(key, g.prefix+"stamp") {
+		if g.explicit && g.rng.IntN(2) == 0 || strings.HasPrefix(key, g.prefix+"stamp") {
 			g.token(f, key, 1<<20, 2)
 		}
 	}
