@@ -93,9 +93,11 @@ bench-recovery: build ## measure how a server that lost 1,000,000 keys is filled
 	@.ci/packages memcached=memcached taskset=util-linux
 	go run ./integration/bench --magent ./magent --targets magent --only p1,lone --recovery 1000000 --out docs/bench/recovery.md
 
-bench-protocols: build ## compare text, meta and binary, through magent and on memcached; writes docs/bench/protocols.md
+bench-protocols: build memcached-1.6.38 ## compare text, meta and binary, through magent and on memcached; writes docs/bench/protocols*.md
 	@.ci/packages memcached=memcached taskset=util-linux
 	go run ./integration/bench --magent ./magent --targets magent,direct --protocols --rounds 5 --seconds 2 --warmup 0.5 --out docs/bench/protocols.md
+	go run ./integration/bench --magent ./magent --targets magent --protocols --rounds 3 --seconds 2 --warmup 0.5 --max-reqs-per-event 200 --out docs/bench/protocols-R200.md
+	go run ./integration/bench --magent ./magent --targets magent --protocols --rounds 3 --seconds 2 --warmup 0.5 --memcached .tools/memcached-1.6.38/memcached --out docs/bench/protocols-1.6.38.md
 
 bench-failover: go ## measure how long clients are without their key under keepalived; writes docs/bench/failover.md
 	@.ci/packages $(TEST_NEEDS)

@@ -23,7 +23,7 @@ func facts(args []string, targets []target, p programs, proxyCore, loadCore int)
 		{"kernel", kernel()},
 		{"processor", fmt.Sprintf("%s, %d cores", cpuModel(), runtime.NumCPU())},
 		{"cores", fmt.Sprintf("proxy on %d, load generator and servers on %d", proxyCore, loadCore)},
-		{"memcached", version(p.memcached, "-V")},
+		{"memcached", fmt.Sprintf("%s, -R %d", version(p.memcached, "-V"), p.perEvent)},
 	}
 	for _, t := range targets {
 		switch t.kind {

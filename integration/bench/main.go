@@ -75,6 +75,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	f.StringVar(&o.programs.magent, "magent", "./magent", "`path` of the magent to measure")
 	f.StringVar(&o.programs.nutcracker, "nutcracker", "nutcracker", "`path` of nutcracker")
 	f.StringVar(&o.programs.memcached, "memcached", "memcached", "`path` of memcached")
+	f.IntVar(&o.programs.perEvent, "max-reqs-per-event", 20, "`requests` that a memcached runs of one connection before it turns to the next; its option -R")
 	f.StringVar(&o.loadgen, "loadgen", "", "`path` of loadgen; built for the run when empty")
 	f.Var(&o.also, "also", "measure one more magent, for example an older one; `name=path`, repeatable")
 	f.StringVar(&o.targets, "targets", strings.Join([]string{nameMagent, namePlain, nameNutcracker, nameDirect}, ","), "what is compared, a `list`")
@@ -103,6 +104,8 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	case o.rounds < 1 || o.seconds <= 0 || o.warmup < 0:
 		return o, fmt.Errorf("--rounds %d --seconds %g --warmup %g: rounds and seconds must be more than 0, warmup not less",
 			o.rounds, o.seconds, o.warmup)
+	case o.programs.perEvent < 1:
+		return o, fmt.Errorf("--max-reqs-per-event %d: give 1 or more", o.programs.perEvent)
 	case o.protocols && (o.only != "" || o.full || o.idle > 0 || o.recovery > 0):
 		return o, errors.New("--protocols has loads of its own: leave out --only, --full, --idle and --recovery")
 	}

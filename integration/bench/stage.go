@@ -115,7 +115,7 @@ func (s *stager) startServer(name, address string) (*process, error) {
 		return nil, err
 	}
 	return start(name, s.loadCore, nil, s.programs.memcached,
-		"-t", "1", "-m", strconv.Itoa(cmp.Or(s.megabytes, serverMegabytes)), "-U", "0", "-l", host, "-p", port, "-u", "nobody")
+		"-t", "1", "-m", strconv.Itoa(cmp.Or(s.megabytes, serverMegabytes)), "-R", strconv.Itoa(s.programs.perEvent), "-U", "0", "-l", host, "-p", port, "-u", "nobody")
 }
 
 // restart starts the first server again after it was killed.

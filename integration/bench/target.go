@@ -35,6 +35,7 @@ type target struct {
 // programs are the paths of what is started.
 type programs struct {
 	magent, nutcracker, memcached string
+	perEvent                      int // requests that a memcached runs of one connection at once; see its option -R
 }
 
 // chooseTargets makes the list of targets from --targets and --also, and checks
