@@ -73,16 +73,6 @@ func TestNoPromiseIsBroken(t *testing.T) {
 			t.Fatalf("MAGENT_PROXIES is %q, want 1 or 2", s)
 		}
 	}
-	// The short run begins with one magent, and moves clients only when it has to:
-	// each case of two has a test of its own. The long run has them all.
-	if os.Getenv("MAGENT_CHECK") == "" {
-		if magents == 0 {
-			magents = 1
-		}
-		if kinds == nil {
-			kinds = slices.DeleteFunc(slices.Sorted(maps.Keys(faultKinds())), func(kind string) bool { return kind == "hand-over" })
-		}
-	}
 	totals := NewTotals()
 	begin := time.Now()
 	for ; time.Since(begin) < length && totals.Failures < mostFailures; seed++ {

@@ -16,26 +16,12 @@ import (
 // and item_crawler_thread of memcached's crawler.c).
 type DumpedKey struct {
 	// Key may hold any byte, as keys of the binary protocol and base64-encoded
-	// ones do. IsText tells whether it is fit for a line.
+	// ones do; see IsTextKey.
 	Key    []byte
 	Expiry int64  // Unix time in seconds, -1 for never
 	Access int64  // Unix time in seconds of the last access, of the write when there was none
 	CAS    uint64 // token of the item
 	Size   int    // bytes that the item takes in the server, with its header and key
-}
-
-// IsText tells whether a text command can name the key. Others must not be
-// written to a server, because they may hold spaces and line ends.
-func (k *DumpedKey) IsText() bool {
-	if len(k.Key) == 0 || len(k.Key) > maxKey {
-		return false
-	}
-	for _, c := range k.Key {
-		if c == 0 || c == ' ' || c == '\n' {
-			return false
-		}
-	}
-	return true
 }
 
 // ParseDumpLine reads "key=<key> exp=<time> la=<time> cas=<n> ... size=<n>"
