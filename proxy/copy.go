@@ -207,7 +207,8 @@ func (c *keyCopy) Found(block []byte, header *protocol.ValueHeader, keep bool) {
 
 // onlyGets tells whether nothing but gets waits for the copy. Beside a proxy that
 // sees to the target they are answered from the source, and nothing is stored:
-// that proxy copies in order with its clients' writes.
+// that proxy copies in order with its clients' writes. So are they while what another
+// proxy has sent to the target may still be run there, after the copy.
 func (c *keyCopy) onlyGets() bool {
 	for _, r := range c.waiting {
 		if r.op != protocol.OpGet {
