@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"os"
 	"strings"
 	"time"
 
@@ -150,12 +151,19 @@ func (s setting) hasVariable() bool {
 	return !s.flagOnly || s.name == "config"
 }
 
+// isServiceLink tells whether a variable's text is not a setting, but what
+// Kubernetes tells all containers of a service that is called magent, as in
+// MAGENT_PORT=tcp://10.0.0.11:12000.
+func isServiceLink(text string) bool {
+	return strings.HasPrefix(text, "tcp://") || strings.HasPrefix(text, "udp://")
+}
+
 // cliFlags turns the table into flags of the command line library.
 func cliFlags(rows []setting) []cli.Flag {
 	flags := make([]cli.Flag, 0, len(rows))
 	for _, row := range rows {
 		var variables []string
-		if row.hasVariable() {
+		if row.hasVariable() && !isServiceLink(os.Getenv(row.variable())) {
 			variables = []string{row.variable()}
 		}
 		var f cli.Flag

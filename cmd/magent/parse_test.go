@@ -158,6 +158,15 @@ func TestEmptyEnvironment(t *testing.T) {
 	}
 }
 
+// What Kubernetes tells of a service that is called magent is no setting.
+func TestServiceLinksInTheEnvironment(t *testing.T) {
+	t.Setenv("MAGENT_PORT", "tcp://10.0.0.11:12000")
+	t.Setenv("MAGENT_SERVICE_HOST", "10.0.0.11")
+	if s := parsed(t, "-s", "a"); s.port != defaultPort {
+		t.Errorf("port %d, want %d", s.port, defaultPort)
+	}
+}
+
 // promise: L1, L6
 func TestMistakesInSettings(t *testing.T) {
 	for _, c := range []struct{ arguments, want string }{
