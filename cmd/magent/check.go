@@ -18,6 +18,11 @@ func showCheck(w io.Writer, _ *settings, where endpoint, r *reply) error {
 		return fmt.Errorf("the magent at %s cannot serve every key: %s", where.address, about.Problem)
 	}
 	line := fmt.Sprintf("magent at %s serves, %s", where.address, countStates(about.Servers))
+	for _, s := range about.Servers {
+		if !s.serves() && s.Problem != "" {
+			line += fmt.Sprintf("; %s is %s: %s", printable(s.Name), printable(s.State), printable(s.Problem))
+		}
+	}
 	if r.full {
 		line += fmt.Sprintf("; it turns new clients away: all %d connections are in use, raise --max-clients", about.MaxClients)
 	}

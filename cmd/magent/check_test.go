@@ -189,6 +189,19 @@ func TestLockHolderThatIsSilent(t *testing.T) {
 	}
 }
 
+// Who does not let magent in is named, with the way to mend it, while its twin serves.
+func TestCheckNamesTheServerThatRefuses(t *testing.T) {
+	const problem = "it asks for a user and a password: give --server-auth-file"
+	stats := statsOf("a:1 primary up", "b:1 backup down")
+	end := strings.LastIndex(stats, "END")
+	p := startFakeProxy(t, "tcp", "127.0.0.1:0", stats[:end]+"STAT b:1:problem "+problem+"\r\n"+stats[end:])
+	out, err := administered("check", p.port(t), "--timeout", "10s")
+	want := "magent at " + p.address + " serves, 1 of 2 servers up, 1 down; b:1 is down: " + problem + "\n"
+	if err != nil || out != want {
+		t.Errorf("%q, error %v; want %q", out, err, want)
+	}
+}
+
 // A magent that takes no more clients is asked on its lock.
 func TestCheckOfAFullMagent(t *testing.T) {
 	p := startFakeProxy(t, "tcp", "127.0.0.1:0", "SERVER_ERROR out of connections\r\n")
