@@ -125,9 +125,12 @@ func (w *worker) beginCopies(stripe uint32) {
 			c.end(true)
 		case c.when != 0 && (!missed || now != c.when):
 			c.end(false) // who waits for it looks again what is to be done
-		case c.careful && c.from != nowhere && c.onlyGets() && (!w.p.recovery.acts(c.to) || c.exact && w.p.recovery.late(c.to)):
+		case c.careful && c.from != nowhere && c.onlyGets() && !w.p.recovery.acts(c.to):
 			c.direct = true
-			c.fetch()
+			c.fetchStanding()
+		case c.careful && c.from != nowhere && c.onlyGets() && c.exact && w.p.recovery.late(c.to):
+			c.direct = true
+			c.lookAtNotes()
 		case c.careful:
 			c.lookFirst()
 		case c.from == nowhere:
@@ -208,7 +211,8 @@ func (c *keyCopy) Found(block []byte, header *protocol.ValueHeader, keep bool) {
 // onlyGets tells whether nothing but gets waits for the copy. Beside a proxy that
 // sees to the target they are answered from the source, and nothing is stored:
 // that proxy copies in order with its clients' writes. So are they while what another
-// proxy has sent to the target may still be run there, after the copy.
+// proxy has sent to the target may still be run there, after the copy: the key would
+// have to be copied for each get.
 func (c *keyCopy) onlyGets() bool {
 	for _, r := range c.waiting {
 		if r.op != protocol.OpGet {

@@ -92,8 +92,8 @@ func (c *keyCopy) noted(token uint64) {
 		c.w.loop.Arm(&c.timer, noteWait)
 		return
 	}
-	if from, ok := c.w.source(c.Key, c.other(), c.to); !ok || from != c.from {
-		c.end(false) // it has missed the key
+	if !c.sourceStands() {
+		c.end(false)
 		return
 	}
 	c.step = copyRest
@@ -105,6 +105,22 @@ func (c *keyCopy) noted(token uint64) {
 		}
 	}
 	c.w.loop.Arm(&c.timer, settleTime)
+}
+
+// sourceStands tells whether the key is still to be had from the source: it may
+// have missed a write since the copy was asked for.
+func (c *keyCopy) sourceStands() bool {
+	from, ok := c.w.source(c.Key, c.other(), c.to)
+	return ok && from == c.from
+}
+
+// fetchStanding asks the source, if the key is still to be had there.
+func (c *keyCopy) fetchStanding() {
+	if c.sourceStands() {
+		c.fetch()
+	} else {
+		c.end(false)
+	}
 }
 
 // verify asks the source once more: another proxy may have changed it while the
