@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"maps"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -349,6 +350,9 @@ func fill(t *testing.T, m *harness.Magent, prefix string, n int) map[string]held
 			given, h.exp = 30*24*3600, now+30*24*3600
 		case 3: // absolute
 			given, h.exp = now+40*24*3600, now+40*24*3600
+			if i%8 == 7 { // the latest that memcached takes
+				given, h.exp = math.MaxInt32, math.MaxInt32
+			}
 		}
 		all[key] = h
 		out = append(out, harness.Storage("set", key, h.flags, int(given), []byte(h.value))...)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"math"
 	"slices"
 
 	"magent/backend"
@@ -292,6 +293,10 @@ func (c *keyCopy) store() {
 // value is the item's value with its line end.
 func (c *keyCopy) value() []byte { return c.block[c.item.Len:] }
 
+// latestExpiry is the last point in time that memcached takes for an expiry, Unix
+// seconds. A later one is over at once (realtime of memcached.c, which is told 32 bits).
+const latestExpiry = math.MaxInt32
+
 // sameClock is how far two servers' clocks may differ, in seconds, and still
 // count as the same: each rounds for itself.
 const sameClock = 3
@@ -307,7 +312,7 @@ func expiryOf(ttl int64, from, to *backend.Server) int64 {
 	if ahead := to.Clock() - from.Clock(); max(ahead, -ahead) > sameClock {
 		at += ahead
 	}
-	return at
+	return min(at, latestExpiry)
 }
 
 // Missed is told that the source holds nothing (backend.Receiver).

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"math"
 	"testing"
 
 	"magent/backend"
@@ -19,7 +20,7 @@ func TestExpiryOf(t *testing.T) {
 		t.Errorf("an item without an end: %d, want none", got)
 	}
 	const day = 24 * 60 * 60
-	for _, ttl := range []int64{1, 60, 30 * day, 30*day + 1, 365 * day, 1 << 40} {
+	for _, ttl := range []int64{1, 60, 30 * day, 30*day + 1, 365 * day} {
 		before := from.Clock()
 		got := expiryOf(ttl, from, to)
 		if after := from.Clock(); got < before+ttl || got > after+ttl {
@@ -27,6 +28,12 @@ func TestExpiryOf(t *testing.T) {
 		}
 		if got <= 30*day {
 			t.Errorf("%d seconds left: %d, which memcached takes for seconds from now", ttl, got)
+		}
+	}
+	// One second of rounding more, and memcached takes it for the past.
+	for _, over := range []int64{0, 1, 1 << 40} {
+		if got := expiryOf(math.MaxInt32-from.Clock()+over, from, to); got > math.MaxInt32 || got < math.MaxInt32-1 {
+			t.Errorf("%d seconds beyond the latest expiry: %d", over, got)
 		}
 	}
 }
