@@ -217,3 +217,41 @@ func TestFlushAllWhileServersComeBack(t *testing.T) {
 		s.awaitSame(t, 10*time.Second)
 	}
 }
+
+// A flush_all that reaches no server has failed, and is not made up for: what another
+// proxy has written since would be lost.
+//
+// promise: C4, C11
+func TestFlushAllThatReachesNoServer(t *testing.T) {
+	p := startPair(t, hanging...)
+	a, b := harness.MustDial(t, p.proxies[0].Addr), harness.MustDial(t, p.proxies[1].Addr)
+	must(t, a.Set("before", "1"))
+	for _, m := range []*harness.Memcached{p.primary(), p.backup()} {
+		p.link(0, m).Partition()
+	}
+	for m, junction := range p.junctions {
+		harness.Eventually(t, recovery, m.Addr+" is out", func() bool {
+			state := stateOf(t, p.proxies[0], junction.Addr)
+			return state == "down" || state == "dirty"
+		})
+	}
+	expect(t, a, "flush_all", "SERVER_ERROR no server is reachable to flush "+p.junctions[p.primary()].Addr)
+	must(t, b.Set("since", "2"))
+	for _, m := range []*harness.Memcached{p.primary(), p.backup()} {
+		p.link(0, m).Heal()
+	}
+	p.awaitWhole(t)
+	for _, c := range []*harness.Client{a, b} {
+		for key, want := range map[string]string{"before": "1", "since": "2"} {
+			value, found, err := c.Value(key)
+			if err != nil || !found || value != want {
+				t.Errorf("get %s: %q, found %v, %v; want %s", key, value, found, err, want)
+			}
+		}
+	}
+	for _, m := range []*harness.Memcached{p.primary(), p.backup()} {
+		if n := m.Stat("cmd_flush"); n != 0 {
+			t.Errorf("%s was flushed %d times", m.Addr, n)
+		}
+	}
+}

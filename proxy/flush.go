@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -97,9 +98,15 @@ func (w *worker) unpause() {
 	}
 }
 
-// flushServers sends the command to every server. One that is out misses it.
+// flushServers sends the command to every server. One that is out misses it, unless
+// all are: then it fails, and must not be made up for when what others have
+// written since is there.
 func (w *worker) flushServers(fl *flush) {
 	fl.parts = 1
+	if !slices.ContainsFunc(w.conns, func(c *backend.Conn) bool { return c.Sync().Serves() }) {
+		w.flushPart(fl)
+		return
+	}
 	w.p.recovery.flushed(fl.delay)
 	for i, c := range w.conns {
 		for !c.Sync().Serves() {
