@@ -152,7 +152,7 @@ func (rc *recovery) resyncFrom(ctx context.Context, server, twin int32, run uint
 	if now, _ := rc.p.servers[server].Life(); now != life {
 		return false
 	}
-	log.Info().Int("keys", copied).Dur("took", time.Since(time.Unix(0, r.started.Load()))).Msg("resync ended")
+	log.Info().Int("keys", copied).Dur("took_ms", time.Since(time.Unix(0, r.started.Load()))).Msg("resync ended")
 	return true
 }
 

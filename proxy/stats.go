@@ -306,5 +306,10 @@ func (q *statsQuery) settings() {
 	q.stat("probe_max_ms", o.ProbeMax.Milliseconds())
 	q.stat("hold_us", o.Hold.Microseconds())
 	q.stat("drain_timeout_ms", o.DrainTimeout.Milliseconds())
+	q.stat("journal_keys", o.JournalKeys)
+	q.stat("journal_memory", o.JournalMemory)
+	q.stat("resync_rate", o.ResyncRate)
+	q.stat("compare_rate", o.CompareRate)
+	q.stat("lost_after_ms", o.LostAfter.Milliseconds())
 	q.end()
 }

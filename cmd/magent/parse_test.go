@@ -177,6 +177,7 @@ func TestMistakesInSettings(t *testing.T) {
 		{"-s a -n 0", `invalid value "0" for --max-clients: give a whole number from 1 to 10000000`},
 		{"-s a --server-timeout 5", `invalid value "5" for --server-timeout: give a time with its unit from 1ms to 1h, for example 250ms or 2s`},
 		{"-s a -I 1x", `invalid value "1x" for --max-item-size: give a size from 1 to 1g, for example 1m, 512k or 1048576`},
+		{"-s a --max-memory 10x", `invalid value "10x" for --max-memory: give a size from 16m to 1048576g, for example 64m or 1g`},
 		{"-s a -a 9", `invalid value "9" for --socket-mode: give permissions in octal, for example 0700 or 0770`},
 		{"-s a --distribution modula", `invalid value "modula" for --distribution: choose ketama, magent-ketama or magent-modula`},
 		{"-s a --ketama=maybe", `invalid boolean value "maybe" for --ketama: give true or false`},

@@ -72,8 +72,11 @@ func (s size) Set(text string) error {
 	}
 	v, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || v < 0 || v > s.max>>shift || v<<shift < s.min {
-		return fmt.Errorf("give a size from %s to %s, for example 1m, 512k or 1048576",
-			formatSize(s.min), formatSize(s.max))
+		example := "1m, 512k or 1048576"
+		if s.min > 512<<10 {
+			example = formatSize(4*s.min) + " or 1g"
+		}
+		return fmt.Errorf("give a size from %s to %s, for example %s", formatSize(s.min), formatSize(s.max), example)
 	}
 	*s.to = v << shift
 	return nil
