@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 
@@ -39,6 +40,15 @@ func run(arguments []string, stdout, stderr *os.File) int {
 	return 1
 }
 
+// warningsTo shows what may be meant otherwise as lines for people.
+func warningsTo(w io.Writer) zerolog.Logger {
+	return zerolog.New(zerolog.ConsoleWriter{
+		Out: w, NoColor: true, PartsOrder: []string{zerolog.MessageFieldName},
+		FormatMessage: func(text any) string { return fmt.Sprintf("magent: %s", text) },
+		FieldsExclude: []string{"server"}, // what they ask for is on the command line
+	}).Level(zerolog.WarnLevel)
+}
+
 func launch(arguments []string, stdout, stderr *os.File) (int, error) {
 	state, err := takeUpgradeState()
 	if err != nil {
@@ -71,7 +81,7 @@ func launch(arguments []string, stdout, stderr *os.File) (int, error) {
 		return 1, usageError{err}
 	}
 	if s.check {
-		if _, err := proxy.New(s.proxy, zerolog.Nop()); err != nil {
+		if _, err := proxy.New(s.proxy, warningsTo(stderr)); err != nil {
 			return 1, usageError{err}
 		}
 		fmt.Fprintln(stdout, "magent: the settings are right")

@@ -66,6 +66,10 @@ func TestHelp(t *testing.T) {
 func TestCheck(t *testing.T) {
 	s := newBareSite(t)
 	s.run("--check", "-s", "127.0.0.1", "-p", fmt.Sprint(s.port)).wantsOutput(t, "magent: the settings are right\n")
+	twice := s.run("--check", "-s", "127.0.0.1", "-b", "127.0.0.1")
+	if want := "magent: primary and backup are the same server: no key has a second copy; name another one with -b\n"; twice.code != 0 || twice.stderr != want {
+		t.Errorf("a backup that is the primary: exit code %d, %q; want %q", twice.code, twice.stderr, want)
+	}
 	s.run("--check", "-s", "127.0.0.1:x").wants(t, 1).oneLine(t, true, "127.0.0.1:x")
 	if pids := s.processes(); len(pids) != 0 {
 		t.Errorf("left running: %v", pids)
