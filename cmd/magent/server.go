@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"magent/proxy"
 )
@@ -139,6 +140,7 @@ func (srv *server) listenAndServe(id identity) error {
 	if err := id.assume(); err != nil {
 		return err
 	}
+	srv.warnOfUnreadable()
 	srv.keepInFlight()
 	if err := srv.proxy.Start(fds); err != nil {
 		return err
@@ -155,6 +157,20 @@ func (srv *server) answerOnLock() {
 		srv.lock.guard(srv.proxy.Authenticate)
 	}
 	srv.lock.serve(srv.proxy.Ask)
+}
+
+// warnOfUnreadable tells at once of the files that HUP could not read anew: the user
+// that magent runs as may read less than the one who launched it.
+func (srv *server) warnOfUnreadable() {
+	s := srv.settings
+	for _, path := range []string{s.configFile, s.proxy.AuthFile, s.proxy.ServerAuthFile} {
+		if path == "" {
+			continue
+		}
+		if err := unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK, unix.AT_EACCESS); err != nil {
+			srv.log.Warn().Err(err).Str("file", path).Msg("HUP will not read this file anew: let the user that magent runs as read it")
+		}
+	}
 }
 
 // keepInFlight has the proxy remember the writes under way. To do without is no

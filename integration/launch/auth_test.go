@@ -86,6 +86,17 @@ func TestFileOfUsersIsReadAnewInTheBackground(t *testing.T) {
 	}
 }
 
+// The user that magent becomes may not read what root could: that is said at once.
+//
+// promise: L7
+func TestFileOfUsersThatTheUserCannotRead(t *testing.T) {
+	s := newSite(t)
+	file := s.users("users", "alice:secret\n")
+	s.launch("-u", "nobody", "-Y", file)
+	s.logged("HUP will not read this file anew: let the user that magent runs as read it", file)
+	must(t, s.proven("tcp", s.addr()).Set("k", "v"))
+}
+
 // A client that has proved itself has not to do it again behind an upgrade; one
 // that was about to goes on with it; the others still have to.
 //
