@@ -64,6 +64,7 @@ func (c *keyCopy) lookAtNotes() {
 		return
 	}
 	c.step = copyNotes
+	c.Kind, c.Write = backend.Item, false
 	name := recordKey(c.w.p.servers[c.other()].Name())
 	conn.End(protocol.AppendMetaLook(conn.Begin(len(name)+32), []byte(name)))
 	conn.Queue(&c.Call)
