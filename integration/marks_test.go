@@ -101,3 +101,37 @@ func TestCopiesHaveTheMarksAndTheKeys(t *testing.T) {
 		})
 	}
 }
+
+// A journal is replayed whatever is stale, on the server that has missed the writes or
+// on its twin, also beside another proxy and where looking at a stale item costs it
+// its token; and the client that is to fetch the item anew is still told so.
+//
+// promise: W2, C4, C6
+func TestReplayOfStaleItemsBesideAnotherProxy(t *testing.T) {
+	for who, server := range either {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			p := startPair(t, hanging...)
+			c := harness.MustDial(t, p.proxies[0].Addr)
+			for _, key := range []string{"old", "new", "both"} {
+				says(t, c, "ms "+key+" 1\r\n1\r\n", "HD")
+			}
+			says(t, c, "md old I\r\nmd both I\r\n", "HD|HD")
+			lost := server(p.story)
+			p.link(0, lost).Partition()
+			must(t, c.Set("other", "x"))
+			p.awaitOut(t, 0, lost)
+			for _, key := range []string{"old", "new", "both"} {
+				says(t, c, "ms "+key+" 1\r\n2\r\n", "HD")
+			}
+			says(t, c, "md new I\r\nmd both I\r\n", "HD|HD")
+			p.link(0, lost).Heal()
+			p.awaitWhole(t)
+			p.awaitSame(t, recovery)
+			says(t, c, "mg old v\r\n", "VA 1|2")
+			for _, key := range []string{"new", "both"} {
+				says(t, c, "mg "+key+" v\r\nmg "+key+" v\r\n", "VA 1 X W|2|VA 1 Z X|2")
+			}
+		})
+	}
+}

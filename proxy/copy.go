@@ -43,7 +43,10 @@ type keyCopy struct {
 	step      copyStep
 	block     []byte // the item as it came, with its line end
 	item      protocol.ValueHeader
-	refused   bool // the target did not take it
+	refused   bool   // the target did not take it
+	replaced  bool   // what the target held is gone
+	wonFrom   uint64 // token of an item whose W is to be given back when the copy ends; see giveBackLater
+	wonTo     uint64
 
 	waiting []*request      // go on when it has ended
 	then    []func(ok bool) // told how it ended
@@ -182,13 +185,13 @@ func (c *keyCopy) target() *backend.Conn {
 func (c *keyCopy) Found(block []byte, header *protocol.ValueHeader, keep bool) {
 	if c.step == copyLook {
 		if header.Won {
-			c.w.giveBack(c.Key, c.hash, c.to, header.CAS)
+			c.giveBackLater(c.to, header.CAS)
 		}
 		c.compareWith(block[header.Len:], header)
 		return
 	}
 	if header.Won {
-		c.w.giveBack(c.Key, c.hash, c.from, header.CAS)
+		c.giveBackLater(c.from, header.CAS)
 	}
 	if !keep {
 		block = append([]byte(nil), block...)
@@ -382,7 +385,7 @@ func (c *keyCopy) Answered(line []byte, kind protocol.Answer, _ uint64) {
 		var it protocol.Item
 		found := protocol.ParseLook(line, &it)
 		if it.Won {
-			c.w.giveBack(c.Key, c.hash, c.from, it.CAS)
+			c.giveBackLater(c.from, it.CAS)
 		}
 		c.verified(found && it.CAS == c.item.CAS)
 	case c.step == copyUndo:
@@ -393,6 +396,7 @@ func (c *keyCopy) Answered(line []byte, kind protocol.Answer, _ uint64) {
 		c.end(false)
 	case kind == protocol.Done, kind == protocol.NotStored && !c.exact:
 		if kind == protocol.Done {
+			c.replaced = true
 			c.w.stats.copied++
 			c.w.markLike(c.Key, c.hash, c.to, protocol.ParseToken(line), c.item.ItemMarks)
 			if c.careful {
@@ -434,6 +438,7 @@ func (c *keyCopy) end(ok bool) {
 	w := c.w
 	delete(w.copies, string(c.Key))
 	w.held -= int64(len(c.block))
+	c.giveBack()
 	if ok && c.exact {
 		w.p.recovery.madeGood(c.to, c.Key, c.when)
 	}

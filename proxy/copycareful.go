@@ -50,7 +50,7 @@ func (c *keyCopy) looked(line []byte, kind protocol.Answer) {
 		c.token = it.CAS
 	}
 	if it.Won {
-		c.w.giveBack(c.Key, c.hash, c.to, it.CAS)
+		c.giveBackLater(c.to, it.CAS)
 	}
 	c.lookAtNotes()
 }

@@ -74,6 +74,29 @@ func (w *worker) giveBack(key []byte, hash uint64, at int32, token uint64) {
 	})
 }
 
+// giveBackLater gives back what a copy was told of an item. Where that changes the
+// item's token, which the copy goes by, it has to wait for the copy's end.
+func (c *keyCopy) giveBackLater(at int32, token uint64) {
+	switch {
+	case c.w.p.servers[at].TakesTokens():
+		c.w.giveBack(c.Key, c.hash, at, token)
+	case at == c.to:
+		c.wonTo = token
+	default:
+		c.wonFrom = token
+	}
+}
+
+// giveBack does so when the copy has ended.
+func (c *keyCopy) giveBack() {
+	if c.wonFrom != 0 {
+		c.w.giveBack(c.Key, c.hash, c.from, c.wonFrom)
+	}
+	if c.wonTo != 0 && !c.replaced {
+		c.w.giveBack(c.Key, c.hash, c.to, c.wonTo)
+	}
+}
+
 // markLike gives an item that was just copied the marks of its source.
 func (w *worker) markLike(key []byte, hash uint64, at int32, token uint64, marks protocol.ItemMarks) {
 	sent := marks.Sent && !marks.Won
