@@ -306,6 +306,11 @@ func (c *Cluster) awaitWhole() error {
 	}) {
 		return nil
 	}
+	for i, m := range c.magents {
+		if m != nil {
+			said += fmt.Sprintf("; magent %d has journals of %v keys, has replayed %v and resynced %v", i, c.ask(m, "journal_keys"), c.ask(m, "replayed_keys"), c.ask(m, "resync_done"))
+		}
+	}
 	return fmt.Errorf("redundancy is not whole after %v: %s", wholeWithin, said)
 }
 
