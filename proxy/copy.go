@@ -45,6 +45,7 @@ type keyCopy struct {
 	item      protocol.ValueHeader
 	refused   bool   // the target did not take it
 	replaced  bool   // what the target held is gone
+	marksDue  bool   // the copy has not got its source's marks yet
 	wonFrom   uint64 // token of an item whose W is to be given back when the copy ends; see giveBackLater
 	wonTo     uint64
 
@@ -398,12 +399,20 @@ func (c *keyCopy) Answered(line []byte, kind protocol.Answer, _ uint64) {
 		if kind == protocol.Done {
 			c.replaced = true
 			c.w.stats.copied++
-			c.w.markLike(c.Key, c.hash, c.to, protocol.ParseToken(line), c.item.ItemMarks)
-			if c.careful {
-				c.token = protocol.ParseToken(line)
-				c.verify()
+			token := protocol.ParseToken(line)
+			if !c.careful {
+				c.markTarget(token)
+				c.end(true)
 				return
 			}
+			c.token = token
+			if c.w.p.servers[c.to].TakesTokens() {
+				c.markTarget(token)
+			} else {
+				c.marksDue = true // they would change the token
+			}
+			c.verify()
+			return
 		}
 		c.end(true)
 	case c.careful && c.exact && (kind == protocol.Exists || kind == protocol.NotFound || kind == protocol.NotStored):
@@ -438,6 +447,9 @@ func (c *keyCopy) end(ok bool) {
 	w := c.w
 	delete(w.copies, string(c.Key))
 	w.held -= int64(len(c.block))
+	if c.marksDue {
+		c.markTarget(c.token)
+	}
 	c.giveBack()
 	if ok && c.exact {
 		w.p.recovery.madeGood(c.to, c.Key, c.when)

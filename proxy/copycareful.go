@@ -43,14 +43,15 @@ func (c *keyCopy) looked(line []byte, kind protocol.Answer) {
 	case !protocol.ParseLook(line, &it):
 		c.end(false)
 		return
-	case !c.exact:
-		c.end(true) // the target has the key
-		return
 	default:
 		c.token = it.CAS
 	}
 	if it.Won {
 		c.giveBackLater(c.to, it.CAS)
+	}
+	if kind != protocol.End && !c.exact {
+		c.end(true) // the target has the key
+		return
 	}
 	c.lookAtNotes()
 }
@@ -155,7 +156,7 @@ func (c *keyCopy) verified(same bool) {
 		c.doubted()
 		return
 	}
-	c.step = copyUndo
+	c.step, c.marksDue = copyUndo, false
 	c.Kind, c.Write = backend.Line, true
 	c.Answers = protocol.AnswersTo(protocol.OpDelete)
 	conn.End(protocol.AppendMetaDelete(conn.Begin(len(c.Key)+64), c.Key, c.token))

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"hash/fnv"
 
 	"magent/backend"
 	"magent/proxy/protocol"
@@ -28,7 +29,7 @@ func (c *keyCopy) compareWith(value []byte, header *protocol.ValueHeader) {
 		(header.CAS == c.item.CAS || !backend.IsChosen(c.item.CAS) || !c.w.p.servers[c.to].TakesTokens()):
 	case c.block == nil && c.look.sample:
 		// The primary may have evicted it.
-	case !c.w.differs(c.look, [2]uint64{c.item.CAS, tokenOf(header)}):
+	case !c.w.differs(c.look, c.versions(value, header)):
 	case c.block == nil:
 		c.remove()
 		return
@@ -39,12 +40,27 @@ func (c *keyCopy) compareWith(value []byte, header *protocol.ValueHeader) {
 	c.end(true)
 }
 
-// tokenOf is the token of an item, 0 for none.
-func tokenOf(header *protocol.ValueHeader) uint64 {
-	if header == nil {
-		return 0
+// versions tell whether either copy is still the same at the next look: their
+// tokens, 0 for none.
+func (c *keyCopy) versions(value []byte, header *protocol.ValueHeader) (both [2]uint64) {
+	if c.block != nil {
+		both[0] = c.version(c.from, &c.item, c.value())
 	}
-	return header.CAS
+	if header != nil {
+		both[1] = c.version(c.to, header, value)
+	}
+	return both
+}
+
+// version is the token of an item, or, where it changes with each look, made of its
+// value.
+func (c *keyCopy) version(at int32, header *protocol.ValueHeader, value []byte) uint64 {
+	if !header.Stale || c.w.p.servers[at].TakesTokens() {
+		return header.CAS
+	}
+	h := fnv.New64a()
+	_, _ = h.Write(value)
+	return h.Sum64()
 }
 
 // sameExpiry compares what two items have left, in seconds. Each server rounds

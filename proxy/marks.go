@@ -31,7 +31,7 @@ type itemMark struct {
 // caller has the lease, or nobody has; otherwise nothing is sent.
 func (w *worker) markItem(key []byte, hash uint64, at int32, request func(dst []byte, s *backend.Server) []byte) {
 	c := w.conns[at]
-	if w.frozen {
+	if w.frozen && w.writes == 0 {
 		return // nothing new is begun
 	}
 	if !c.Sync().Serves() || !c.Server.HasMeta() {
@@ -78,7 +78,7 @@ func (w *worker) giveBack(key []byte, hash uint64, at int32, token uint64) {
 // item's token, which the copy goes by, it has to wait for the copy's end.
 func (c *keyCopy) giveBackLater(at int32, token uint64) {
 	switch {
-	case c.w.p.servers[at].TakesTokens():
+	case c.w.p.servers[at].TakesTokens(), token == 0: // none at all with -C
 		c.w.giveBack(c.Key, c.hash, at, token)
 	case at == c.to:
 		c.wonTo = token
@@ -87,12 +87,18 @@ func (c *keyCopy) giveBackLater(at int32, token uint64) {
 	}
 }
 
+// markTarget gives the copy the marks of its source.
+func (c *keyCopy) markTarget(token uint64) {
+	c.w.markLike(c.Key, c.hash, c.to, token, c.item.ItemMarks)
+}
+
 // giveBack does so when the copy has ended.
 func (c *keyCopy) giveBack() {
 	if c.wonFrom != 0 {
 		c.w.giveBack(c.Key, c.hash, c.from, c.wonFrom)
 	}
-	if c.wonTo != 0 && !c.replaced {
+	taken := c.item.Sent && !c.item.Won // a client has been told so by the other server meanwhile
+	if c.wonTo != 0 && !c.replaced && !taken {
 		c.w.giveBack(c.Key, c.hash, c.to, c.wonTo)
 	}
 }

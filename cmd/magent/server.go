@@ -168,7 +168,7 @@ func (srv *server) warnOfUnreadable() {
 			continue
 		}
 		if err := unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK, unix.AT_EACCESS); err != nil {
-			srv.log.Warn().Err(err).Str("file", path).Msg("HUP will not read this file anew: let the user that magent runs as read it")
+			srv.warn(fmt.Sprintf("HUP will not read %s anew: %v: let the user that magent runs as read it", path, err))
 		}
 	}
 }

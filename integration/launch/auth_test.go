@@ -92,8 +92,10 @@ func TestFileOfUsersIsReadAnewInTheBackground(t *testing.T) {
 func TestFileOfUsersThatTheUserCannotRead(t *testing.T) {
 	s := newSite(t)
 	file := s.users("users", "alice:secret\n")
-	s.launch("-u", "nobody", "-Y", file)
-	s.logged("HUP will not read this file anew: let the user that magent runs as read it", file)
+	if r := s.run(s.args("-u", "nobody", "-Y", file)...); r.code != 0 || !strings.Contains(r.stderr, "warning: HUP will not read "+file) {
+		t.Fatalf("exit code %d, %q", r.code, r.stderr)
+	}
+	s.logged("HUP will not read " + file + " anew: permission denied: let the user that magent runs as read it")
 	must(t, s.proven("tcp", s.addr()).Set("k", "v"))
 }
 
