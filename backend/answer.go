@@ -16,7 +16,10 @@ func (c *Conn) consume(in []byte, generation int) bool {
 		var ok bool
 		switch call := c.head; {
 		case c.greeting != "":
-			n, ok = c.greeted(in)
+			if n, ok = c.greeted(in); ok && c.greeting == "" {
+				c.unflushed = true
+				c.Flush()
+			}
 		case c.endDue:
 			n, ok = c.groupEnd(in)
 		case call == nil:

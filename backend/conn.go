@@ -151,10 +151,15 @@ func (c *Conn) Flush() {
 	if !c.timer.Armed() {
 		c.loop.Arm(&c.timer, c.limits.Answer)
 	}
-	if c.connected && c.out.Len() > 0 {
+	if c.mayTell() && c.out.Len() > 0 {
 		c.send()
 	}
 }
+
+// mayTell tells whether the server is known to be the one that it was: until it has
+// answered the greeting it is sent nothing else. One that was started anew would run
+// it, and hold what nobody knows of.
+func (c *Conn) mayTell() bool { return c.connected && c.greeting == "" }
 
 func (c *Conn) send() {
 	headUnsent := c.head != nil && c.head.end > c.out.Sent()
@@ -221,7 +226,7 @@ func (c *Conn) Ready(ev engine.Events) {
 	if ev.Readable() {
 		c.receive(ev.Ended())
 	}
-	if c.fd >= 0 && ev.Writable() && c.out.Len() > 0 {
+	if c.fd >= 0 && ev.Writable() && c.mayTell() && c.out.Len() > 0 {
 		c.send()
 	}
 }

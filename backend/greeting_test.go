@@ -8,8 +8,11 @@ import (
 
 var testLife = Life{PID: 4711, Start: 1700000000}
 
+// queued is what greetedRig sends when it knows the life.
+const queued = "get a\r\nset b 0 0 1\r\nx\r\n"
+
 // greetedRig is a rig whose connection has asked for its server's life, and
-// has sent a get and a set behind it.
+// has a get and a set to send behind that.
 func greetedRig(t *testing.T) *rig {
 	t.Helper()
 	r := newRig(t)
@@ -19,7 +22,7 @@ func greetedRig(t *testing.T) *rig {
 	}
 	r.get("get1", "a")
 	r.send("set1", "set b 0 0 1\r\nx\r\n")
-	if got := r.requests(); got != "get __magent__:life\r\nget a\r\nset b 0 0 1\r\nx\r\n" {
+	if got := r.requests(); got != "get __magent__:life\r\n" {
 		t.Fatalf("the server got %q", got)
 	}
 	return r
@@ -27,10 +30,10 @@ func greetedRig(t *testing.T) *rig {
 
 const goodLife = "VALUE __magent__:life 0 15\r\n4711-1700000000\r\nEND\r\n"
 
-// However the bytes arrive, the answers behind the right life are delivered,
-// and none before it is whole.
+// However the bytes arrive, requests are sent and answers delivered behind the right
+// life, and none before it is whole.
 //
-// promise: C6, C7
+// promise: C3, C6, C7
 func TestGreetingAtEverySplit(t *testing.T) {
 	answers := goodLife + "VALUE a 0 5\r\nfound\r\nEND\r\nSTORED\r\n"
 	for cut := range len(answers) + 1 {
@@ -38,6 +41,13 @@ func TestGreetingAtEverySplit(t *testing.T) {
 		r.answer(answers[:cut])
 		if cut <= len(goodLife) && len(r.log) > 0 {
 			t.Errorf("cut at %d: told %q before the life", cut, r.log)
+		}
+		sent := ""
+		if cut >= len(goodLife) {
+			sent = queued
+		}
+		if got := r.requests(); got != sent {
+			t.Errorf("cut at %d: the server got %q, want %q", cut, got, sent)
 		}
 		r.answer(answers[cut:])
 		r.want(`get1 found "found" flags 0 cas 0; set1 < STORED`)
@@ -53,10 +63,10 @@ func TestGreetingAtEverySplit(t *testing.T) {
 	r.want(`get1 found "found" flags 0 cas 0; set1 < STORED`)
 }
 
-// Nothing that another life answers is delivered, however it arrives; and the
-// owner is told why.
+// Nothing that another life answers is delivered, however it arrives, and it is sent
+// nothing that it could run; and the owner is told why.
 //
-// promise: C6, C7
+// promise: C3, C6, C7
 func TestAnotherLifeAtEverySplit(t *testing.T) {
 	const behind = "VALUE a 0 5\r\nstale\r\nEND\r\nSTORED\r\n"
 	for _, life := range []string{
@@ -78,6 +88,9 @@ func TestAnotherLifeAtEverySplit(t *testing.T) {
 			}
 			if len(r.errs) != 1 || !errors.Is(r.errs[0], ErrNewLife) {
 				t.Fatalf("%q cut at %d: the connection failed with %v, want that the server was started anew", life, cut, r.errs)
+			}
+			if got := r.requests(); got != "" {
+				t.Fatalf("%q cut at %d: it was sent %q", life, cut, got)
 			}
 			r.finish()
 		}
