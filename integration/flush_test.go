@@ -201,6 +201,7 @@ func TestFlushAllWhileTheBackupIsAway(t *testing.T) {
 	expectMiss(t, c, "k")
 	b.Thaw()
 	awaitWrites(t, m, b)
+	awaitWhole(t, m) // before that only the primary knows what there is
 	p.Kill()
 	expectMiss(t, c, "k")
 }
