@@ -100,10 +100,11 @@ func TestSeveralTwinsTellOfOneLoss(t *testing.T) {
 				known := p.missedBy(t, cut, writer, keysNamed("still:", 1600), "<new>")
 				cut.Thaw()
 				p.awaitWhole(t)
-				p.staysWhole(t, cut, 2)
+				// Each proxy may have missed too much, and one of them more meanwhile.
+				p.staysWhole(t, cut, 3)
 				leave[writer]()
 				pause(t, 2*time.Second) // by then that proxy is one without clients
-				p.staysWhole(t, cut, 2)
+				p.staysWhole(t, cut, 3)
 				leave[1-writer]()
 				p.serves(t, known)
 				expectHeld(t, p.awaitSame(t, 10*time.Second), known)
