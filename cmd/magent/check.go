@@ -20,7 +20,7 @@ func showCheck(w io.Writer, _ *settings, where endpoint, r *reply) error {
 	line := fmt.Sprintf("magent at %s serves, %s", where.address, countStates(about.Servers))
 	for _, s := range about.Servers {
 		if !s.serves() && s.Problem != "" {
-			line += fmt.Sprintf("; %s is %s: %s", printable(s.Name), printable(s.State), printable(s.Problem))
+			line += "; " + s.refusal()
 		}
 	}
 	if r.full {
@@ -73,7 +73,7 @@ func unserved(servers []serverReport) string {
 	var out []string
 	for _, s := range servers {
 		if concerned[s.Name] && s.Problem != "" {
-			return fmt.Sprintf("%s is %s: %s", printable(s.Name), printable(s.State), printable(s.Problem))
+			return s.refusal()
 		}
 		if concerned[s.Name] {
 			out = append(out, fmt.Sprintf("%s is %s", printable(s.Name), printable(s.State)))
@@ -89,6 +89,11 @@ func unserved(servers []serverReport) string {
 		return fmt.Sprintf("%s, %s and %d more servers are out", out[0], out[1], n-2) + there
 	}
 	return strings.Join(out, " and ") + there
+}
+
+// refusal says that a server does not let magent in, and how to mend that.
+func (s serverReport) refusal() string {
+	return fmt.Sprintf("%s is %s: %s", printable(s.Name), printable(s.State), printable(s.Problem))
 }
 
 // backupsOf returns the servers that may be the backup of a key of a primary.

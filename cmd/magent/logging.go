@@ -43,6 +43,15 @@ func newLogger(writers []io.Writer) zerolog.Logger {
 	return zerolog.New(zerolog.MultiLevelWriter(writers...)).Hook(timeHook{})
 }
 
+// warningsTo shows what may be meant otherwise as lines for people.
+func warningsTo(w io.Writer) zerolog.Logger {
+	return zerolog.New(zerolog.ConsoleWriter{
+		Out: w, NoColor: true, PartsOrder: []string{zerolog.MessageFieldName},
+		FormatMessage: func(text any) string { return fmt.Sprintf("magent: %s", text) },
+		FieldsExclude: []string{"server"}, // what they ask for is on the command line
+	}).Level(zerolog.WarnLevel)
+}
+
 // setLogLevel sets the level of all loggers of the program, those that the
 // proxy holds included.
 func setLogLevel(name string) {

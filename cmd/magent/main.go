@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
 
@@ -38,15 +37,6 @@ func run(arguments []string, stdout, stderr *os.File) int {
 		fmt.Fprint(stderr, shortUsage)
 	}
 	return 1
-}
-
-// warningsTo shows what may be meant otherwise as lines for people.
-func warningsTo(w io.Writer) zerolog.Logger {
-	return zerolog.New(zerolog.ConsoleWriter{
-		Out: w, NoColor: true, PartsOrder: []string{zerolog.MessageFieldName},
-		FormatMessage: func(text any) string { return fmt.Sprintf("magent: %s", text) },
-		FieldsExclude: []string{"server"}, // what they ask for is on the command line
-	}).Level(zerolog.WarnLevel)
 }
 
 func launch(arguments []string, stdout, stderr *os.File) (int, error) {

@@ -141,7 +141,7 @@ func (about *report) hasTwin(s serverReport) bool {
 // itself.
 func (s serverReport) words(hasTwin bool) string {
 	if s.Problem != "" && !s.serves() {
-		return fmt.Sprintf("%s is %s: %s. It has been out for %s and is tried again at least once a second.", printable(s.Name), printable(s.State), printable(s.Problem), longTime(s.OutS))
+		return fmt.Sprintf("%s. It has been out for %s and is tried again at least once a second.", s.refusal(), longTime(s.OutS))
 	}
 	switch s.State {
 	case "down":
