@@ -100,11 +100,10 @@ func TestSeveralTwinsTellOfOneLoss(t *testing.T) {
 				known := p.missedBy(t, cut, writer, keysNamed("still:", 1600), "<new>")
 				cut.Thaw()
 				p.awaitWhole(t)
-				// Each proxy may have missed too much, and one of them more meanwhile.
-				p.staysWhole(t, cut, 3)
+				p.staysWhole(t, cut, 2)
 				leave[writer]()
 				pause(t, 2*time.Second) // by then that proxy is one without clients
-				p.staysWhole(t, cut, 3)
+				p.staysWhole(t, cut, 2)
 				leave[1-writer]()
 				p.serves(t, known)
 				expectHeld(t, p.awaitSame(t, 10*time.Second), known)
