@@ -76,10 +76,10 @@ func (p *Proxy) explain(key string) []byte {
 	stat("key", key)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	first := p.explainOn(ctx, stat, "primary", primary, key)
+	first := p.explainOn(ctx, stat, "primary", primary, backup, key)
 	same := "unknown"
 	if backup >= 0 {
-		second := p.explainOn(ctx, stat, "backup", backup, key)
+		second := p.explainOn(ctx, stat, "backup", backup, primary, key)
 		if first.known && second.known {
 			same = yesNo(first.present == second.present && first.item.Flags == second.item.Flags &&
 				bytes.Equal(first.value, second.value) && sameExpiry(first.item.TTL, second.item.TTL))
@@ -105,12 +105,12 @@ type held struct {
 }
 
 // explainOn tells what one server holds of a key.
-func (p *Proxy) explainOn(ctx context.Context, stat func(string, any), role string, server int32, key string) held {
+func (p *Proxy) explainOn(ctx context.Context, stat func(string, any), role string, server, other int32, key string) held {
 	s := p.servers[server]
 	state, _ := s.Load()
 	stat(role, s.Name())
 	stat(role+":state", state)
-	_, missed := p.journals[server].find([]byte(key))
+	_, missed := p.missed(server, other, []byte(key))
 	stat(role+":journal", yesNo(missed))
 	c, err := p.dial(ctx, server)
 	if err == nil {

@@ -119,7 +119,7 @@ func (w *worker) beginCopies(stripe uint32) {
 		}
 		w.pending = slices.Delete(w.pending, i, i+1)
 		i = -1 // what follows may have changed the list
-		now, missed := w.p.journals[c.to].find(c.Key)
+		now, missed := w.p.missed(c.to, c.other(), c.Key)
 		plain := !w.p.servers[c.to].HasMeta() // it can be told to delete, and no more
 		switch c.careful = !w.p.recovery.alone() && !plain; {
 		case plain && !protocol.IsTextKey(c.Key):

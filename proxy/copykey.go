@@ -40,7 +40,7 @@ func (k *copyKey) Run() {
 		return
 	}
 	w.p.bothMissed(k.key)
-	if _, missed := w.p.journals[k.to].find(k.key); k.exact && !missed {
+	if _, missed := w.p.missed(k.to, from, k.key); k.exact && !missed {
 		k.then(true) // its twin missed a later write
 		w.p.leases.give(stripe)
 		w.beginCopies(stripe)
@@ -79,8 +79,8 @@ func (w *worker) source(key []byte, from, to int32) (int32, bool) {
 	if from < 0 {
 		return nowhere, true
 	}
-	if _, wrong := w.p.journals[from].find(key); wrong && !w.undecided(key, from, to) {
-		return nowhere, true
+	if _, wrong := w.p.missed(from, to, key); wrong && !w.undecided(key, from, to) {
+		return nowhere, !w.p.rivalsTell(from, to, key) && !w.p.rivalsTell(to, from, key)
 	}
 	if c := w.conns[from]; c.Sync().Serves() {
 		if !c.Server.HasMeta() {

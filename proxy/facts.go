@@ -149,7 +149,7 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 	// Who has said so once says it no more, whatever it misses.
 	losses := f.record.lossesBut(rc.presence.name)
 	if rec.newLosses(losses) || losses > 0 && anew && rc.rival(server) {
-		j.loseNoted(at)
+		j.loseNoted(at, rc.presence.wroteUntil(f.record.losses))
 		news = true
 	}
 	times := map[string]int{}

@@ -116,6 +116,7 @@ func (w *worker) flushServers(fl *flush) {
 			}
 		}
 		if w.p.journals[i].lost() {
+			w.p.journals[i].lose() // this as well
 			c.Server.TakeOut(true, "it missed flush_all")
 			continue
 		}

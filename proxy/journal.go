@@ -27,6 +27,7 @@ type journal struct {
 	overflow bool
 	foreign  bool             // the overflow is another proxy's
 	owed     map[int32]uint64 // when it has overflowed: the twins some of whose keys are not known, and when the last of them was entered
+	lostAt   int64            // when the last key was missed that is not known, Unix milliseconds
 }
 
 // entry is one key that was missed.
@@ -83,6 +84,10 @@ func (j *journal) enter(key []byte, note bool, at int64) added {
 		j.counter++
 	}
 	if j.overflow {
+		if note && at != 0 {
+			at = unixMilliNow() // loops' clocks are a little late
+		}
+		j.lostAt = max(j.lostAt, at)
 		j.foreign = j.foreign && !note
 		if _, owed := j.owed[j.twinOf(key)]; note || !owed {
 			j.owed[j.twinOf(key)] = j.counter
@@ -105,7 +110,7 @@ func (j *journal) enter(key []byte, note bool, at int64) added {
 	}
 	size := int64(len(key)) + entrySize
 	if len(j.keys) >= j.most || j.size+size > j.mostSize {
-		j.overflowNow()
+		j.overflowNow(unixMilliNow())
 		j.foreign = false
 		j.owed[j.twinOf(key)] = j.counter
 		return addedLost
@@ -124,85 +129,10 @@ func (j *journal) enter(key []byte, note bool, at int64) added {
 	return addedKnown
 }
 
-// lose notes that everything may have been missed.
-func (j *journal) lose() {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.counter++
-	j.overflowNow()
-	j.foreign = false
-	for _, at := range j.twins {
-		j.owed[at] = j.counter
-	}
-}
-
-// loseNoted notes that another proxy has missed keys of one twin that are not
-// known.
-func (j *journal) loseNoted(at int32) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	foreign := !j.overflow || j.foreign
-	for _, e := range j.keys {
-		foreign = foreign && e.foreign // what this proxy has missed is not forgotten with what others have
-	}
-	j.overflowNow()
-	j.foreign = foreign
-	j.owed[at] = max(j.owed[at], j.counter)
-}
-
-// overflowNow forgets the keys, and keeps whose twins they were.
-func (j *journal) overflowNow() {
-	if !j.overflow {
-		j.overflow, j.owed = true, map[int32]uint64{}
-	}
-	for key, e := range j.keys {
-		at := j.twinOf([]byte(key))
-		j.owed[at] = max(j.owed[at], e.when)
-	}
-	j.forget()
-	j.count.Store(1)
-}
-
-// settle takes it that what was entered up to a count of the keys of one twin is
-// made good.
-func (j *journal) settle(at int32, when uint64) {
-	if owed, ok := j.owed[at]; ok && owed <= when {
-		delete(j.owed, at)
-	}
-	if len(j.owed) == 0 {
-		j.known()
-	}
-}
-
-// known ends an overflow.
-func (j *journal) known() {
-	j.overflow, j.owed = false, nil
-	j.count.Store(0)
-}
-
-// lostOf tells whether keys of one twin are not known, and when the last of them
-// was entered.
-func (j *journal) lostOf(at int32) (when uint64, lost bool) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	when, lost = j.owed[at]
-	return when, lost
-}
-
 func (j *journal) forget() {
 	clear(j.keys)
 	clear(j.again)
 	j.order, j.size = nil, 0
-}
-
-// lost tells whether the keys are not known, so that only a flush helps.
-func (j *journal) lost() bool {
-	if j.empty() {
-		return false
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.overflow
 }
 
 // find tells whether a key was missed, and when it came. A journal that has
@@ -214,7 +144,7 @@ func (j *journal) find(key []byte) (when uint64, missed bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.overflow {
-		return 0, true
+		return max(j.counter, 1), true
 	}
 	e, missed := j.keys[string(key)]
 	return e.when, missed
@@ -237,26 +167,6 @@ func (j *journal) drop(key []byte, at int64) {
 	defer j.mu.Unlock()
 	if e, ok := j.keys[string(key)]; ok && e.at <= at {
 		j.take(string(key))
-	}
-}
-
-// bothMissed sees to it that a key which both of its servers have missed stays
-// in the journal of one: of the one that missed the later write. A write of
-// which nobody knows whether the server got it counts as the earliest: that
-// server holds what is right either way. Then the primary decides.
-func (p *Proxy) bothMissed(key []byte) {
-	primary, backup := p.pools.find(key)
-	if backup < 0 {
-		return
-	}
-	first, missed := p.journals[primary].missedAt(key)
-	second, both := p.journals[backup].missedAt(key)
-	switch {
-	case !missed || !both:
-	case first > second:
-		p.journals[backup].drop(key, second)
-	default:
-		p.journals[primary].drop(key, first)
 	}
 }
 
@@ -476,12 +386,20 @@ func (j *journal) all() (keys []string, overflow bool) {
 	return keys, j.overflow
 }
 
-// clear forgets everything: the server has been emptied.
-func (j *journal) clear() {
+// clearUntil forgets what was missed up to a time of each twin, and of those that
+// are not named everything: the server has been emptied.
+func (j *journal) clearUntil(times map[int32]int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.forget()
-	j.known()
+	if j.overflow {
+		j.forget()
+		j.known()
+	}
+	for key, e := range j.keys {
+		if since, named := times[j.twinOf([]byte(key))]; !named || e.at <= since {
+			j.take(key)
+		}
+	}
 }
 
 // length is the number of keys.

@@ -190,11 +190,11 @@ func TestJournalIsAList(t *testing.T) {
 			},
 			"loseNoted": func(*rapid.T) {
 				at := rapid.Int32Range(0, 1).Draw(t, "at")
-				j.loseNoted(at)
+				j.loseNoted(at, 0)
 				model.loseNoted(at)
 			},
 			"clear": func(*rapid.T) {
-				j.clear()
+				j.clearUntil(nil)
 				model.clear()
 			},
 			"oldest": func(t *rapid.T) {
@@ -287,7 +287,7 @@ func TestWhatOthersHaveNoted(t *testing.T) {
 		t.Error("a loss that was made good stays")
 	}
 	// One that concerns one twin is over when that one's is.
-	j.loseNoted(1)
+	j.loseNoted(1, 0)
 	j.forgetUntil(j.latest(), 0)
 	if !j.lost() {
 		t.Error("what another twin has told counts as made good")
@@ -309,9 +309,9 @@ func TestWhatOthersHaveNoted(t *testing.T) {
 // promise: C6
 func TestOwnKeysOutliveTheLossOfOthers(t *testing.T) {
 	for name, enter := range map[string]func(j *journal){
-		"before": func(j *journal) { j.add([]byte("mine"), 0); j.loseNoted(0) },
-		"after":  func(j *journal) { j.loseNoted(0); j.add([]byte("mine"), 0) },
-		"lost":   func(j *journal) { j.lose(); j.loseNoted(0) },
+		"before": func(j *journal) { j.add([]byte("mine"), 0); j.loseNoted(0, 0) },
+		"after":  func(j *journal) { j.loseNoted(0, 0); j.add([]byte("mine"), 0) },
+		"lost":   func(j *journal) { j.lose(); j.loseNoted(0, 0) },
 	} {
 		j := newTestJournal(10, 1<<20)
 		enter(j)
@@ -322,7 +322,7 @@ func TestOwnKeysOutliveTheLossOfOthers(t *testing.T) {
 	}
 	j := newTestJournal(10, 1<<20)
 	j.addNoted([]byte("theirs"), 0)
-	j.loseNoted(0)
+	j.loseNoted(0, 0)
 	j.forgetForeign()
 	if !j.empty() || j.lost() {
 		t.Error("what only others have noted is not forgotten")
@@ -362,7 +362,7 @@ func TestAFullJournalHoldsEveryKey(t *testing.T) {
 		if !j.lost() {
 			t.Errorf("%s: one copied key made the server whole", name)
 		}
-		j.clear()
+		j.clearUntil(nil)
 		if _, missed := j.find([]byte("k01")); missed || !j.empty() || j.add([]byte("k01"), 0) != addedFresh {
 			t.Errorf("%s: it is not as new after the flush", name)
 		}
@@ -425,42 +425,5 @@ func TestJournalIsShared(t *testing.T) {
 	}
 	if want := keys + writers*keys; len(seen) != want || j.length() != 0 || j.size != 0 {
 		t.Errorf("%d keys were taken out, want %d; %d keys, %d bytes are left", len(seen), want, j.length(), j.size)
-	}
-}
-
-// A key that both of its servers have missed is wrong on the one that missed the
-// later write. Where nobody knows, the primary decides.
-//
-// promise: C6, C7
-func TestBothMissed(t *testing.T) {
-	o := Defaults()
-	o.Primaries, o.Backups = []string{"127.0.0.1:1"}, []string{"127.0.0.1:2"}
-	for _, c := range []struct {
-		primary, backup int64 // when they missed the key; -1: not
-		wrong           string
-	}{
-		{5, -1, "primary"}, {-1, 5, "backup"}, {0, -1, "primary"}, {-1, 0, "backup"}, {-1, -1, ""},
-		{5, 7, "backup"}, {7, 5, "primary"}, {0, 5, "backup"}, {5, 0, "primary"}, {0, 0, "backup"}, {5, 5, "backup"},
-	} {
-		p := newTestProxy(t, o)
-		for server, at := range []int64{c.primary, c.backup} {
-			if at >= 0 {
-				p.journals[server].add([]byte("k"), at)
-			}
-			p.journals[server].add([]byte("other"), 1)
-		}
-		p.bothMissed([]byte("k"))
-		wrong := ""
-		for server, name := range []string{"primary", "backup"} {
-			if _, missed := p.journals[server].find([]byte("k")); missed {
-				wrong += name
-			}
-			if _, missed := p.journals[server].find([]byte("other")); !missed {
-				t.Errorf("another key is gone from the journal of the %s", name)
-			}
-		}
-		if wrong != c.wrong {
-			t.Errorf("missed at %d and %d: wrong on %q, want %q", c.primary, c.backup, wrong, c.wrong)
-		}
 	}
 }

@@ -282,8 +282,8 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 		}
 	case r.Empty:
 		rc.setLacks(server, lacking || !j.empty())
-		j.clear()
-		if state == backend.Down && !rc.lacks(server) {
+		rc.p.emptied(server)
+		if state == backend.Down && !rc.lacks(server) && j.empty() {
 			v.To = backend.Up
 		}
 		v.Why = "it is empty"
@@ -296,6 +296,8 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 	}
 	switch {
 	case !j.lost() || v.Flush:
+	case rc.p.holdsMore(server):
+		v.Why = "it answers, and has missed more writes than are known: it is flushed when its twin has got what only it holds"
 	case rc.care[server].flush.Load() || rc.acts(server) && !rc.rival(server) && !rc.late(server):
 		v.Flush = true
 		v.Why = "it answers and was flushed, because it has missed more writes than are known"
@@ -326,7 +328,7 @@ func (rc *recovery) Restored(s *backend.Server, v backend.Verdict) {
 	if v.Flush {
 		// What is entered from now on is replayed for nothing: it holds nothing. Until
 		// it serves, nobody is to think that it may hold something.
-		rc.p.journals[s.Index].clear()
+		rc.p.emptied(int32(s.Index))
 	}
 	rc.wake()
 }
@@ -404,6 +406,8 @@ func (rc *recovery) step(ctx context.Context, server int32) bool {
 		return false
 	case !j.empty() && rc.late(server):
 		return false // what is copied now may be overwritten
+	case rc.p.holdsMore(server):
+		return false // its twins get that first
 	case j.lost():
 		rc.care[server].flush.Store(true)
 		s.TakeOut(true, "it has missed more writes than the journal holds (see --journal-keys)")

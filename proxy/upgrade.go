@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/gob"
 	"fmt"
 	"net/netip"
@@ -29,6 +30,7 @@ type handedServer struct {
 	Unclear []string // see care.unclear
 	Waited  bool     // see backend.Server.Awaited
 	Lost    bool     // it has missed more than is known
+	LostAt  int64    // see journal.lostAt
 	Lacking bool     // it lacks keys that its twins hold
 	Life    string   // that it was known in, "" for none
 }
@@ -72,13 +74,14 @@ func (p *Proxy) Freeze() (state []byte, fds []int, err error) {
 	for i, s := range p.servers {
 		known := handedServer{Lacking: p.recovery.lacks(int32(i))}
 		known.Missed, known.Lost = p.journals[i].all()
+		known.LostAt, _ = p.journals[i].lostSince()
 		for _, key := range known.Missed {
 			at, _ := p.journals[i].missedAt([]byte(key))
 			known.Times = append(known.Times, at)
 		}
 		known.Unclear, known.Waited = p.recovery.allUnclear(int32(i)), s.Awaited()
 		if state, _ := s.Load(); state == backend.Dirty && len(known.Missed) == 0 {
-			known.Lost = true
+			known.Lost, known.LostAt = true, unixMilliNow()
 		}
 		if life, ok := s.Life(); ok {
 			known.Life = life.String()
@@ -198,7 +201,7 @@ func (p *Proxy) adoptServer(server int32, known handedServer) {
 		s.KnowLife(life)
 	}
 	if known.Lost {
-		p.journals[server].lose()
+		p.journals[server].loseAt(cmp.Or(known.LostAt, unixMilliNow()))
 	}
 	for i, key := range known.Missed {
 		p.journals[server].add([]byte(key), known.Times[i])

@@ -22,7 +22,7 @@ func (w *worker) prepare(r *request, state backend.State, at, other int32) (done
 	when, missed := w.p.journals[at].find(r.key())
 	if missed && other >= 0 {
 		w.p.bothMissed(r.key())
-		when, missed = w.p.journals[at].find(r.key())
+		when, missed = w.p.missed(at, other, r.key())
 	}
 	if missed && at == r.primary && w.p.recovery.late(at) && w.canAsk(r, other) {
 		if done, ok := w.runOnTwin(r); ok {
@@ -54,7 +54,7 @@ func (w *worker) canAsk(r *request, other int32) bool {
 	if other < 0 || !w.conns[other].Sync().Serves() {
 		return false
 	}
-	_, missed := w.p.journals[other].find(r.key())
+	_, missed := w.p.missed(other, r.primary, r.key())
 	return !missed && !w.p.recovery.lacks(other)
 }
 

@@ -1,0 +1,80 @@
+package proxy
+
+// What becomes of a key that both of its servers have missed writes of: the one
+// that missed the later write has to get it from the other.
+
+// bothMissed sees to it that a key which both of its servers have missed stays
+// in the journal of one: of the one that missed the later write. A write of
+// which nobody knows whether the server got it counts as the earliest: that
+// server holds what is right either way. Then the primary decides.
+func (p *Proxy) bothMissed(key []byte) {
+	primary, backup := p.pools.find(key)
+	if backup < 0 {
+		return
+	}
+	first, missed := p.journals[primary].missedAt(key)
+	second, both := p.journals[backup].missedAt(key)
+	switch {
+	case !missed || !both:
+	case first > second:
+		p.journals[backup].drop(key, second)
+	default:
+		p.journals[primary].drop(key, first)
+	}
+}
+
+// missed tells whether a server has missed a write of a key, and when it was
+// entered. One of whose keys it is not known which it has missed has not missed
+// those that its twin has missed since.
+func (p *Proxy) missed(server, twin int32, key []byte) (when uint64, missed bool) {
+	when, missed = p.journals[server].find(key)
+	if !missed || twin < 0 || p.recovery.rival(server) || !p.ranLater(server, twin, key) {
+		return when, missed
+	}
+	return 0, false
+}
+
+// rivalsTell tells whether nobody knows at present which of a key's servers holds
+// what is right: one has run a write since, see ranLater, and so may a rival have, on
+// the other.
+func (p *Proxy) rivalsTell(server, twin int32, key []byte) bool {
+	return twin >= 0 && p.recovery.rival(server) && p.ranLater(server, twin, key)
+}
+
+// ranLater tells whether a server of whose keys it is not known which it has missed
+// has run a write of a key without its twin since it missed the last of them.
+func (p *Proxy) ranLater(server, twin int32, key []byte) bool {
+	since, lost := p.journals[server].lostSince()
+	if !lost {
+		return false
+	}
+	at, missed := p.journals[twin].missedAt(key)
+	return missed && at > since
+}
+
+// holdsMore tells whether a server of whose keys it is not known which it has missed
+// holds what its twins have missed since. It must not be flushed before they have it.
+func (p *Proxy) holdsMore(server int32) bool {
+	since, lost := p.journals[server].lostSince()
+	if !lost {
+		return false
+	}
+	for _, twin := range p.recovery.twins[server] {
+		if p.journals[twin].holdsLater(server, since) {
+			return true
+		}
+	}
+	return false
+}
+
+// emptied forgets what a server has missed that holds nothing. What only a twin
+// holds that has to be flushed stays: it is copied first.
+func (p *Proxy) emptied(server int32) {
+	times := map[int32]int64{}
+	for _, twin := range p.recovery.twins[server] {
+		if since, lost := p.journals[twin].lostSince(); lost {
+			times[twin] = since
+		}
+	}
+	p.journals[server].clearUntil(times)
+}
