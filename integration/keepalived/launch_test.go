@@ -22,12 +22,12 @@ func (n *node) status(pid, name string) string {
 	return ""
 }
 
-// ticks waits until keepalived has run its script so many times more.
+// ticks waits until keepalived's script has ended so many times more.
 func (s *site) ticks(n *node, more int) {
 	s.Helper()
 	count := func() int { return strings.Count(read(s, n.path("log/ticks")), "\n") }
 	least := count() + more
-	harness.Eventually(s, eventTime, "keepalived has run the script", func() bool { return count() >= least })
+	harness.Eventually(s, eventTime, "keepalived has run its script", func() bool { return count() >= least })
 }
 
 // foreignFiles tells which files a magent has that it has not opened itself.
@@ -58,7 +58,7 @@ func TestLaunchUnderKeepalived(t *testing.T) {
 			t.Parallel()
 			s := newBareSite(t)
 			conf := strings.Replace(read(t, "testdata/magent/backup.conf"), "global_defs {\n", "global_defs {\n   "+c.global, 1)
-			script := strings.Replace(read(t, "testdata/magent/master.sh"), "#!/bin/bash\n", "#!/bin/bash\necho >>/var/log/ticks\n", 1)
+			script := read(t, "testdata/magent/master.sh") + "ended=$?\necho >>/var/log/ticks\nexit $ended\n"
 			s.backup.write("log/ticks", "")
 			s.backup.sh("touch /var/log/magent.log && chmod 666 /var/log/* && chmod 777 /var/log")
 			s.backup.guide(conf, map[string]string{"opt/magent.sh": script})
@@ -105,7 +105,9 @@ func TestLaunchUnderKeepalived(t *testing.T) {
 			if log := read(t, s.backup.path("log/keepalived.out")); strings.Contains(log, "FAULT") {
 				t.Error("keepalived was in its fault state")
 			}
-			// magent outlives keepalived, whichever way that ends.
+			// magent outlives keepalived, whichever way that ends. The script kills magent
+			// when keepalived has ended, so it must not be running then.
+			s.ticks(s.backup, 1)
 			s.backup.stopKeepalived()
 			s.backup.startKeepalived()
 			s.ticks(s.backup, 1)
