@@ -1,5 +1,7 @@
 package proxy
 
+import "slices"
+
 // What becomes of a key that both of its servers have missed writes of: the one
 // that missed the later write has to get it from the other.
 
@@ -7,6 +9,8 @@ package proxy
 // in the journal of one: of the one that missed the later write. A write of
 // which nobody knows whether the server got it counts as the earliest: that
 // server holds what is right either way. Then the primary decides.
+//
+// Of a key in a journal that has overflowed see missed.
 func (p *Proxy) bothMissed(key []byte) {
 	primary, backup := p.pools.find(key)
 	if backup < 0 {
@@ -15,6 +19,10 @@ func (p *Proxy) bothMissed(key []byte) {
 	first, missed := p.journals[primary].missedAt(key)
 	second, both := p.journals[backup].missedAt(key)
 	switch {
+	case p.journals[primary].lost():
+		p.journals[backup].drop(key, 0)
+	case p.journals[backup].lost():
+		p.journals[primary].drop(key, 0)
 	case !missed || !both:
 	case first > second:
 		p.journals[backup].drop(key, second)
@@ -44,7 +52,7 @@ func (p *Proxy) rivalsTell(server, twin int32, key []byte) bool {
 // ranLater tells whether a server of whose keys it is not known which it has missed
 // has run a write of a key without its twin since it missed the last of them.
 func (p *Proxy) ranLater(server, twin int32, key []byte) bool {
-	since, lost := p.journals[server].lostSince()
+	since, lost := p.journals[server].lostSinceOf(key)
 	if !lost {
 		return false
 	}
@@ -55,16 +63,30 @@ func (p *Proxy) ranLater(server, twin int32, key []byte) bool {
 // holdsMore tells whether a server of whose keys it is not known which it has missed
 // holds what its twins have missed since. It must not be flushed before they have it.
 func (p *Proxy) holdsMore(server int32) bool {
-	since, lost := p.journals[server].lostSince()
+	first, lost := p.journals[server].lostSince()
 	if !lost {
 		return false
 	}
+	since := func(key []byte) int64 {
+		at, _ := p.journals[server].lostSinceOf(key)
+		return at
+	}
+	p.recovery.twoJournals.Lock() // nobody else locks two
+	defer p.recovery.twoJournals.Unlock()
+	return slices.ContainsFunc(p.recovery.twins[server], func(twin int32) bool {
+		return p.journals[twin].holdsLater(server, first, since)
+	})
+}
+
+// undecidedTwins are the twins of a server from which it cannot get keys as long as a
+// rival has clients; see rivalsTell.
+func (p *Proxy) undecidedTwins(server int32) (twins []int32) {
 	for _, twin := range p.recovery.twins[server] {
-		if p.journals[twin].holdsLater(server, since) {
-			return true
+		if p.recovery.rival(twin) && p.journals[twin].lost() {
+			twins = append(twins, twin)
 		}
 	}
-	return false
+	return twins
 }
 
 // emptied forgets what a server has missed that holds nothing. What only a twin

@@ -74,6 +74,13 @@ func TestWhatAServerHoldsSinceALoss(t *testing.T) {
 				expect("the twin has missed it", missed, true)
 				expect("the server holds more", p.holdsMore(server), right)
 				expect("the twin holds more", p.holdsMore(twin), false)
+				p.bothMissed(key)
+				_, missed = p.journals[twin].find(key)
+				expect("the twin has missed it for certain", missed, at > 0)
+				p.journals[twin].add(key, at)
+				p.journals[server].add([]byte("missed since"), 1_000_000)
+				_, missed = p.missed(server, twin, key)
+				expect("the server has missed it when it misses another key since", missed, !right)
 
 				p.recovery.care[server].rival.Store(true)
 				_, missed = p.missed(server, twin, key)
@@ -113,21 +120,46 @@ func TestTheTimeOfALoss(t *testing.T) {
 	j.loseNoted(1, 9)
 	expect(9, 9)
 	j.addNoted([]byte("b"), 8)
-	expect(9, 9)
 	j.addNoted([]byte("b"), 12)
-	expect(12, 12)
 	j.add([]byte("c"), 0) // the server holds what is right either way
-	expect(12, 12)
-	now := time.Now().UnixMilli()
-	j.add([]byte("c"), 1)
+	expect(9, 9)
+	of := func(key string, least, most int64) {
+		t.Helper()
+		if at, lost := j.lostSinceOf([]byte(key)); !lost || at < least || at > most {
+			t.Fatalf("%s: lost %v since %d, want %d to %d", key, lost, at, least, most)
+		}
+	}
+	now := unixMilliNow()
+	j.add([]byte("c"), 13) // what is missed from now on is known again
+	expect(9, 9)
+	of("a", 9, 9)
+	of("b", 12, 12)
+	of("c", now, now+60_000)
+	j.add([]byte("d"), leftAt) // before all others
+	of("d", 9, 9)
+	if at := j.allLostAt(); at < now {
+		t.Fatalf("all were missed until %d, want %d", at, now)
+	}
+	for i := range 10 {
+		j.addNoted([]byte{'k' + byte(i)}, 15) // too many
+	}
 	expect(now, now+60_000)
+	of("b", now, now+60_000)
 	j.loseAt(20)
 	expect(20, 20)
+	j.loseUntil(10)
+	expect(20, 20)
+	j.loseUntil(30)
+	expect(30, 30)
 	j.lose()
 	expect(now, now+60_000)
 	j.clearUntil(nil)
 	if at, lost := j.lostSince(); lost || at != 0 {
 		t.Fatalf("afterwards: lost %v since %d", lost, at)
+	}
+	j.loseUntil(40)
+	if at, lost := j.lostSince(); lost || at != 0 {
+		t.Fatalf("when nothing is lost: lost %v since %d", lost, at)
 	}
 	for i := range 11 {
 		j.add([]byte{'a' + byte(i)}, 1)
@@ -159,7 +191,7 @@ func TestWroteUntil(t *testing.T) {
 		want  int64 // 0: now
 	}{
 		{[]string{"idle"}, from - 5000}, {[]string{"busy"}, from + 400}, {[]string{"idle", "busy"}, from + 400}, {[]string{"own", "idle"}, from - 5000},
-		{[]string{"idle", "unknown"}, 0}, {[]string{"-"}, 0}, {[]string{"next"}, 0},
+		{[]string{"idle", "unknown"}, from - 5000}, {[]string{"next", "idle"}, 0},
 	} {
 		names := map[string]int{}
 		for _, name := range c.names {
@@ -170,4 +202,37 @@ func TestWroteUntil(t *testing.T) {
 			t.Errorf("%q: %d, want %d (now is %d)", c.names, got, c.want, now.UnixMilli())
 		}
 	}
+}
+
+// Another proxy says once that it has missed more than it names. That counts from the
+// moment at which it is read, and again when that proxy has written since, unless it
+// uses the server again.
+//
+// promise: C6
+func TestLossesOfOthersAreFollowed(t *testing.T) {
+	o := Defaults()
+	o.Primaries, o.Backups = []string{"127.0.0.1:1"}, []string{"127.0.0.1:2"}
+	rc := newTestProxy(t, o).recovery
+	j := rc.p.journals[0]
+	expect := func(what string, least, most int64) {
+		t.Helper()
+		if at, lost := j.lostSince(); !lost || at < least || at > most {
+			t.Fatalf("%s: lost %v since %d, want %d to %d", what, lost, at, least, most)
+		}
+	}
+	now := unixMilliNow()
+	f := fact{noted: true, token: 1, record: missedRecord{losses: map[string]int{"other": 1}}}
+	rc.hearBeats(1, fmt.Appendf(nil, "other %d 30000 -\n", now*1e6))
+	rc.merge(0, 1, f, false)
+	expect("read first", now, now+60_000)
+	j.loseAt(50)
+	rc.followLosses(0, f)
+	expect("an old write", now-30_000, now-30_000)
+	f.record.marks = map[string]mark{"other": markIn}
+	rc.hearBeats(1, fmt.Appendf(nil, "other %d 0 -\n", now*1e6+1))
+	rc.followLosses(0, f)
+	expect("it uses the server again", now-30_000, now-30_000)
+	f.record.marks["other"] = markOut
+	rc.merge(0, 1, f, false)
+	expect("it has written since", now, now+60_000)
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -28,6 +29,8 @@ type journal struct {
 	foreign  bool             // the overflow is another proxy's
 	owed     map[int32]uint64 // when it has overflowed: the twins some of whose keys are not known, and when the last of them was entered
 	lostAt   int64            // when the last key was missed that is not known, Unix milliseconds
+	later    map[string]int64 // keys that were missed after that, and when
+	laterLen int64            // bytes of them
 }
 
 // entry is one key that was missed.
@@ -84,10 +87,7 @@ func (j *journal) enter(key []byte, note bool, at int64) added {
 		j.counter++
 	}
 	if j.overflow {
-		if note && at != 0 {
-			at = unixMilliNow() // loops' clocks are a little late
-		}
-		j.lostAt = max(j.lostAt, at)
+		j.missLater(key, note, at)
 		j.foreign = j.foreign && !note
 		if _, owed := j.owed[j.twinOf(key)]; note || !owed {
 			j.owed[j.twinOf(key)] = j.counter
@@ -358,20 +358,26 @@ func (j *journal) onlyForeign() bool {
 	return true
 }
 
-// oldest returns up to n keys in the order in which they came first.
-func (j *journal) oldest(n int) []string {
+// oldest returns up to n keys in the order in which they came first, without those of
+// some twins.
+func (j *journal) oldest(n int, but ...int32) []string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var found []string
-	done := 0
+	done, skipped := 0, 0
 	for _, p := range j.order {
 		if len(found) == n {
 			break
 		}
-		if j.stands(p) {
+		switch {
+		case !j.stands(p):
+			if skipped == 0 && len(found) == 0 {
+				done++
+			}
+		case len(but) > 0 && slices.Contains(but, j.twinOf([]byte(p.key))):
+			skipped++
+		default:
 			found = append(found, p.key)
-		} else if len(found) == 0 {
-			done++
 		}
 	}
 	j.order = j.order[done:]
@@ -391,7 +397,7 @@ func (j *journal) all() (keys []string, overflow bool) {
 func (j *journal) clearUntil(times map[int32]int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.overflow {
+	if j.overflow || len(times) == 0 {
 		j.forget()
 		j.known()
 	}

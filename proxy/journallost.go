@@ -3,7 +3,8 @@ package proxy
 import "time"
 
 // When a journal has overflowed, or the server has missed a flush_all, it is not known
-// any more which keys the server has missed: only when it missed the last of them.
+// any more which keys the server has missed: only when it missed the last of them, and
+// what it has missed after that.
 
 // lose notes that everything may have been missed.
 func (j *journal) lose() {
@@ -44,8 +45,37 @@ func (j *journal) overflowNow(last int64) {
 		j.owed[at] = max(j.owed[at], e.when)
 	}
 	j.forget()
+	j.forgetLater()
 	j.count.Store(1)
 }
+
+// missLater notes when a key was missed that comes after the overflow. At time 0 the
+// server holds what is right either way. When there are too many, all that was missed
+// so far is not known any more.
+func (j *journal) missLater(key []byte, own bool, at int64) {
+	if at == 0 {
+		return
+	}
+	now := unixMilliNow()
+	if own && at > leftAt {
+		at = max(at, now) // a loop's clock is a little late
+	}
+	at = max(at, j.later[string(key)])
+	if _, known := j.later[string(key)]; !known {
+		j.laterLen += int64(len(key)) + entrySize
+	}
+	if len(j.later) >= j.most || j.laterLen > j.mostSize {
+		j.forgetLater()
+		j.lostAt = max(j.lostAt, now)
+		return
+	}
+	if j.later == nil {
+		j.later = map[string]int64{}
+	}
+	j.later[string(key)] = at
+}
+
+func (j *journal) forgetLater() { j.later, j.laterLen = nil, 0 }
 
 // settle takes it that what was entered up to a count of the keys of one twin is
 // made good.
@@ -61,6 +91,7 @@ func (j *journal) settle(at int32, when uint64) {
 // known ends an overflow.
 func (j *journal) known() {
 	j.overflow, j.owed, j.lostAt = false, nil, 0
+	j.forgetLater()
 	j.count.Store(0)
 }
 
@@ -84,12 +115,43 @@ func (j *journal) lostSince() (at int64, lost bool) {
 	return j.lostAt, j.overflow
 }
 
+// lostSinceOf is lostSince for one key.
+func (j *journal) lostSinceOf(key []byte) (at int64, lost bool) {
+	if j.empty() {
+		return 0, false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return max(j.lostAt, j.later[string(key)]), j.overflow
+}
+
 // loseAt is lose for what was missed up to a time.
 func (j *journal) loseAt(at int64) {
 	j.lose()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.lostAt = at
+}
+
+// loseUntil notes, when keys are not known, that such keys were missed until a time, or
+// will be.
+func (j *journal) loseUntil(at int64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.overflow {
+		j.lostAt = max(j.lostAt, at)
+	}
+}
+
+// allLostAt is when the last key was missed, whether it is known or not.
+func (j *journal) allLostAt() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	at := j.lostAt
+	for _, later := range j.later {
+		at = max(at, later)
+	}
+	return at
 }
 
 // lost tells whether the keys are not known, so that only a flush helps.
@@ -102,16 +164,27 @@ func (j *journal) lost() bool {
 	return j.overflow
 }
 
-// holdsLater tells whether a key of one twin was missed after a time.
-func (j *journal) holdsLater(at int32, since int64) bool {
+// holdsLater tells whether a key of one twin was missed after a time, which since
+// tells for each key, and which is not before the first.
+func (j *journal) holdsLater(at int32, first int64, since func(key []byte) int64) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for key, e := range j.keys {
-		if e.at > since && j.twinOf([]byte(key)) == at {
+	for name, e := range j.keys {
+		if e.at <= first {
+			continue
+		}
+		if key := []byte(name); j.twinOf(key) == at && e.at > since(key) {
 			return true
 		}
 	}
 	return false
 }
 
-func unixMilliNow() int64 { return time.Now().UnixMilli() }
+// programStart is where the time begins that keys are noted with: it goes on evenly
+// when the clock is set.
+var programStart = time.Now()
+
+// unixNow is the time, in Unix nanoseconds.
+func unixNow() int64 { return programStart.UnixNano() + int64(time.Since(programStart)) }
+
+func unixMilliNow() int64 { return unixNow() / 1e6 }

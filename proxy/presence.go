@@ -23,7 +23,8 @@ import (
 // Only one proxy should see to a server: two that copy and flush in turn undo
 // each other's work, and one whose clients write copies in order with that. So it
 // is the one whose clients have written last; when those of several write, or
-// of none, one that can use the server; of these, the one whose name comes first. One
+// of none, one that can use the server, and most of its twins; of these, the one whose name
+// comes first. One
 // whose clients have just stopped begins nothing until it is known where they are.
 // An idle proxy looks at nothing but whether the servers answer, and when a
 // client comes it first reads what the others have noted, as it does at its
@@ -141,25 +142,17 @@ func (p *presence) present(now time.Time) map[string]beat {
 	return all
 }
 
-// wroteUntil is when one of the named proxies may last have written, in Unix
-// milliseconds: now if that is not known.
-func (p *presence) wroteUntil(names map[string]int) int64 {
+// wroteUntil is when one of the named proxies may last have written, as far as they
+// have told, in Unix milliseconds.
+func (p *presence) wroteUntil(names map[string]int) (last int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := unixMilliNow()
-	last := int64(0)
-	for name := range names {
-		until := int64(0)
-		for place, b := range p.beats {
-			if place.name == name {
-				until = max(until, b.wroteBy)
-			}
-		}
-		if last = max(last, until); until == 0 && name != p.name || last >= now {
-			return now
+	for place, b := range p.beats {
+		if names[place.name] > 0 {
+			last = max(last, b.wroteBy)
 		}
 	}
-	return last
+	return min(last, unixMilliNow())
 }
 
 // alone tells whether no other proxy is there.
@@ -187,7 +180,7 @@ func (rc *recovery) lastWrite() time.Time { return time.Unix(0, rc.wrote.Load())
 // contender is a proxy that could see to a server.
 type contender struct {
 	name   string
-	uses   bool // the server
+	uses   int // the server: 0 if not, else 1 and one more for each of its twins that it can use too
 	active bool
 	wrote  time.Time
 }
@@ -202,7 +195,7 @@ func (c contender) before(own contender) bool {
 		return since > 0
 	}
 	if c.uses != own.uses {
-		return c.uses
+		return c.uses > own.uses
 	}
 	return cmp.Less(c.name, own.name)
 }
@@ -237,11 +230,12 @@ func (rc *recovery) judge() {
 
 func (rc *recovery) judgeFor(server int32, now time.Time, present map[string]beat) (acts bool) {
 	s := rc.p.servers[server]
-	own := contender{rc.presence.name, s.Serves(), rc.active(), rc.lastWrite()}
+	own := contender{rc.presence.name, rc.usesOf(server, func(s *backend.Server) bool { return s.Serves() }), rc.active(), rc.lastWrite()}
 	acts = own.active || now.Sub(rc.p.started) >= settleIn
 	late := false
 	for name, b := range present {
-		if (contender{name, !slices.Contains(b.out, s.Name()), b.active(now), b.wrote}).before(own) {
+		uses := rc.usesOf(server, func(s *backend.Server) bool { return !slices.Contains(b.out, s.Name()) })
+		if (contender{name, uses, b.active(now), b.wrote}).before(own) {
 			acts = false
 		}
 		late = late || slices.Contains(b.late, s.Name())
@@ -264,6 +258,21 @@ func (rc *recovery) judgeFor(server int32, now time.Time, present map[string]bea
 	c.rival.Store(rival)
 	c.late.Store(late)
 	return acts
+}
+
+// usesOf is how well a proxy can see to a server that can use certain servers: without
+// its twins it has nothing to copy to it.
+func (rc *recovery) usesOf(server int32, can func(*backend.Server) bool) int {
+	if !can(rc.p.servers[server]) {
+		return 0
+	}
+	uses := 1
+	for _, at := range rc.twins[server] {
+		if can(rc.p.servers[at]) {
+			uses++
+		}
+	}
+	return uses
 }
 
 // beatLine is this proxy's own line.

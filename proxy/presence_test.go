@@ -320,3 +320,27 @@ func TestTwins(t *testing.T) {
 		}
 	}
 }
+
+// A proxy that cannot use a server's twin can copy nothing to it: one that can comes
+// first.
+//
+// promise: C6
+func TestUsesOf(t *testing.T) {
+	o := Defaults()
+	o.Primaries, o.Backups = []string{"127.0.0.1:1"}, []string{"127.0.0.1:2", "127.0.0.1:3"}
+	rc := newTestProxy(t, o).recovery
+	for _, c := range []struct {
+		out  []int
+		want int
+	}{{nil, 3}, {[]int{1}, 2}, {[]int{1, 2}, 1}, {[]int{0}, 0}, {[]int{0, 1, 2}, 0}} {
+		if got := rc.usesOf(0, func(s *backend.Server) bool { return !slices.Contains(c.out, s.Index) }); got != c.want {
+			t.Errorf("without %v: %d, want %d", c.out, got, c.want)
+		}
+	}
+	if (contender{name: "a", uses: 1}).before(contender{name: "b", uses: 2}) {
+		t.Error("one that cannot use the twin comes first")
+	}
+	if !(contender{name: "b", uses: 2}).before(contender{name: "a", uses: 1}) {
+		t.Error("one that can use the twin does not come first")
+	}
+}

@@ -49,6 +49,8 @@ type recovery struct {
 	awake      atomic.Int32 // workers that serve clients, or are about to
 	forgetting sync.Mutex   // held while notes are forgotten
 
+	twoJournals sync.Mutex // held to lock two of them
+
 	flushAt atomic.Int64 // Unix seconds of a flush_all that is still to come, 0 for none
 }
 
@@ -60,6 +62,7 @@ type care struct {
 	flush atomic.Bool // this proxy has taken it out to flush it
 
 	conflict atomic.Int64 // see timesAreDue; Unix nanoseconds
+	held     atomic.Int64 // when it was seen last that it holds more, Unix nanoseconds; see holdsMore
 
 	mu      sync.Mutex
 	unclear []string // keys of writes that were given up, and may still be run
@@ -163,54 +166,6 @@ func (p *Proxy) gone(server int32) bool {
 		return s.Refuses()
 	}
 	return s.Absent()
-}
-
-// flushKey holds, on each server, when a flush_all is due that is still to come.
-const flushKey = backend.Prefix + "flush"
-
-// flushed notes a flush_all. A later one replaces one that is still to come,
-// as in memcached, where a delay of more than 30 days is a point in time.
-func (rc *recovery) flushed(delay int64) {
-	at := int64(0)
-	switch {
-	case delay > longestDelay:
-		at = delay
-	case delay > 0:
-		at = time.Now().Unix() + delay
-	}
-	rc.setFlushAt(at)
-}
-
-func (rc *recovery) setFlushAt(at int64) {
-	rc.flushAt.Store(at)
-	for _, s := range rc.p.servers {
-		s.FlushesAt(at)
-	}
-}
-
-// nearFlush tells whether a flush_all with a delay may be under way at this time,
-// in Unix milliseconds: each server carries it out in another moment.
-func (rc *recovery) nearFlush(now int64) bool {
-	at := rc.flushAt.Load()
-	if at == 0 {
-		return false
-	}
-	since := now - at*1000
-	return since > -3000 && since < 3000
-}
-
-// longestDelay is the longest relative time, in seconds (protocol.txt,
-// "Expiration times").
-const longestDelay = 60 * 60 * 24 * 30
-
-// flushLater is the delay of the flush_all that is still to come, 0 for none.
-func (rc *recovery) flushLater() int64 {
-	at := rc.flushAt.Load()
-	left := max(at-time.Now().Unix(), 0)
-	if left > longestDelay {
-		return at
-	}
-	return left
 }
 
 // Returning decides what becomes of a server that answers again
@@ -406,7 +361,7 @@ func (rc *recovery) step(ctx context.Context, server int32) bool {
 		return false
 	case !j.empty() && rc.late(server):
 		return false // what is copied now may be overwritten
-	case rc.p.holdsMore(server):
+	case j.lost() && rc.holdsMore(server):
 		return false // its twins get that first
 	case j.lost():
 		rc.care[server].flush.Store(true)
@@ -416,7 +371,12 @@ func (rc *recovery) step(ctx context.Context, server int32) bool {
 		return false // who has noted it replays it; until then it is copied whenever it is asked for
 	case !j.empty():
 		s.Doubt("its journal is replayed")
-		if !rc.replay(ctx, server) {
+		but := rc.p.undecidedTwins(server)
+		keys := j.oldest(replayBatch, but...)
+		switch {
+		case len(keys) == 0:
+			return len(but) == 0
+		case !rc.replay(ctx, server, keys):
 			return rest(ctx, recoveryPause)
 		}
 		return true
@@ -442,13 +402,26 @@ func rest(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// replay copies some of the keys that a server has missed. It returns false
-// when none could be copied.
-func (rc *recovery) replay(ctx context.Context, server int32) bool {
-	keys := rc.p.journals[server].oldest(replayBatch)
+// holdsMore is Proxy.holdsMore, looked at once in a while.
+func (rc *recovery) holdsMore(server int32) bool {
+	c := &rc.care[server]
+	now := unixNow()
+	if now-c.held.Load() < int64(recoveryCheck) {
+		return true
+	}
+	holds := rc.p.holdsMore(server)
+	if holds {
+		c.held.Store(now)
+	}
+	return holds
+}
+
+// replay copies keys that a server has missed. It returns false when none could be
+// copied.
+func (rc *recovery) replay(ctx context.Context, server int32, keys []string) bool {
 	done := rc.copyAll(ctx, server, keys, true)
 	rc.resyncs[server].replayed.Add(uint64(done))
-	return done > 0 || len(keys) == 0
+	return done > 0
 }
 
 // copyAll has the loops copy keys to a server, and returns how many they have

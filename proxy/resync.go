@@ -201,7 +201,7 @@ func (rc *recovery) copyList(ctx context.Context, server, twin int32, keys *keyL
 		}
 		// What was missed comes before what is lacking.
 		if !rc.p.journals[server].empty() && !rc.late(server) {
-			rc.replay(ctx, server)
+			rc.replay(ctx, server, rc.p.journals[server].oldest(replayBatch, rc.p.undecidedTwins(server)...))
 		}
 		began := time.Now()
 		n := rc.copyAll(ctx, server, batch, false)

@@ -74,14 +74,14 @@ func (p *Proxy) Freeze() (state []byte, fds []int, err error) {
 	for i, s := range p.servers {
 		known := handedServer{Lacking: p.recovery.lacks(int32(i))}
 		known.Missed, known.Lost = p.journals[i].all()
-		known.LostAt, _ = p.journals[i].lostSince()
+		known.LostAt = p.journals[i].allLostAt()
 		for _, key := range known.Missed {
 			at, _ := p.journals[i].missedAt([]byte(key))
 			known.Times = append(known.Times, at)
 		}
 		known.Unclear, known.Waited = p.recovery.allUnclear(int32(i)), s.Awaited()
 		if state, _ := s.Load(); state == backend.Dirty && len(known.Missed) == 0 {
-			known.Lost, known.LostAt = true, unixMilliNow()
+			known.Lost = true
 		}
 		if life, ok := s.Life(); ok {
 			known.Life = life.String()

@@ -141,6 +141,7 @@ func (w *watcher) keep(server int32, f fact) error {
 	rec := rc.record(server, w.at)
 	defer func() { rec.setLooked(j.latest()) }()
 	rec.setMarked(rc.marksOfOthers(f))
+	rc.followLosses(server, f)
 	if !f.noted {
 		rec.setMerged(0)
 	}

@@ -96,7 +96,7 @@ func newWorker(p *Proxy, index int) (*worker, error) {
 	w.notes = make([]notes, len(p.servers)*len(p.servers))
 	w.asked, w.wrote = math.MinInt64/2, math.MinInt64/2
 	w.asleep = p.pools.backup != nil
-	w.clockZero = time.Now().UnixNano() - loop.Now()
+	w.clockZero = unixNow() - loop.Now()
 	w.tokens = newTokens(p.tokenIDs+uint64(index), w.clockZero)
 	w.looks.known = map[string]bool{}
 	w.looks.timer.Func = w.lookNow
