@@ -243,6 +243,7 @@ func (q *statsQuery) servers() {
 		}
 		q.stat(s.Name()+":complete", complete)
 		q.stat(s.Name()+":journal_keys", q.p.journals[i].length())
+		q.stat(s.Name()+":journal_overflow", yesNo(q.p.journals[i].lost()))
 		q.stat(s.Name()+":replayed_keys", r.replayed.Load())
 		q.stat(s.Name()+":resync_done", r.done.Load())
 		q.stat(s.Name()+":resync_total", r.total.Load())

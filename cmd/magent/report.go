@@ -39,6 +39,7 @@ type serverReport struct {
 	OutS         int64  `json:"out_s"`
 	Complete     string `json:"complete"`
 	MissedKeys   int64  `json:"missed_keys"`
+	MissedMore   bool   `json:"missed_more"` // than is known
 	ReplayedKeys int64  `json:"replayed_keys"`
 	ResyncDone   int64  `json:"resync_done"`
 	ResyncTotal  int64  `json:"resync_total"`
@@ -128,6 +129,8 @@ func (s *serverReport) set(field, value string) {
 		s.OutS = whole(value)
 	case "journal_keys":
 		s.MissedKeys = whole(value)
+	case "journal_overflow":
+		s.MissedMore = value == "yes"
 	case "replayed_keys":
 		s.ReplayedKeys = whole(value)
 	case "resync_done":

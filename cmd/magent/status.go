@@ -67,9 +67,13 @@ func (about *report) writeTable(w io.Writer) {
 		if copying != "" {
 			rows[0][5] = "COPIED"
 		}
+		missed := fmt.Sprint(s.MissedKeys)
+		if s.MissedMore {
+			missed = "too many"
+		}
 		rows = append(rows, []string{
 			printable(s.Name), printable(s.Role), printable(s.State), printable(s.Complete),
-			fmt.Sprint(s.MissedKeys), copying, fmt.Sprint(s.InFlight),
+			missed, copying, fmt.Sprint(s.InFlight),
 		})
 	}
 	alignColumns(rows)
@@ -153,11 +157,14 @@ func (s serverReport) words(hasTwin bool) string {
 	case "dirty":
 		text := fmt.Sprintf("%s is dirty: it has been out of reach for %s and has missed writes.", printable(s.Name), longTime(s.OutS))
 		if hasTwin {
-			return text + " Its twins answer for it where they serve. It is tried again at least once a second, and when it answers it gets what it has missed from them before anything old is read."
+			return text + " Its twins answer for it where they serve. It is tried again at least once a second, and when it answers it " + s.mending() + " before anything old is read."
 		}
 		return text + " It is tried again at least once a second, and flushed when it answers."
 	case "warming":
 		text := fmt.Sprintf("%s is warming: it serves, and what it lacks is copied from its twins", printable(s.Name))
+		if s.MissedMore {
+			return fmt.Sprintf("%s is warming: it has missed more writes than are known. Each key is copied from its twins before it is read, until the server can be flushed and filled anew. Until then its twins have to stay up.", printable(s.Name))
+		}
 		if s.ResyncTotal > 0 {
 			text += fmt.Sprintf(": %d of %d keys so far", min(s.ResyncDone, s.ResyncTotal), s.ResyncTotal)
 			if s.ResyncEtaS > 0 {
@@ -167,6 +174,14 @@ func (s serverReport) words(hasTwin bool) string {
 		return text + ". It is up when that is done. Until then its twins have to stay up."
 	}
 	return ""
+}
+
+// mending says what becomes of a server that answers again.
+func (s serverReport) mending() string {
+	if s.MissedMore {
+		return "is flushed and filled from them"
+	}
+	return "gets what it has missed from them"
 }
 
 // longTime writes a time for people, in its two largest units.

@@ -47,6 +47,8 @@ func TestStatusSaysWhatIsWrong(t *testing.T) {
 		{"a:1 both up,b:1 primary up", []string{"Not every key has a backup"}},
 		{"a:1 primary down,b:1 backup up", []string{"a:1 is down: it has been out of reach for 1 min 5 s and has missed nothing", "Its twins answer for it"}},
 		{"a:1 primary down,b:1 backup down", []string{"answered SERVER_ERROR: a:1 is down and b:1 is down: start memcached there"}},
+		{"a:1 primary dirty overflow,b:1 backup up", []string{"a:1 primary dirty yes too many 0", "when it answers it is flushed and filled from them before"}},
+		{"a:1 primary warming overflow,b:1 backup up", []string{"a:1 primary warming yes too many", "a:1 is warming: it has missed more writes than are known"}},
 		{"a:1 primary dirty", []string{"flushed when it answers"}},
 		{"a:1 primary new\x1bword,b:1 backup up", []string{`"new\x1bword"`}},
 	} {
