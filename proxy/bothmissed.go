@@ -20,9 +20,9 @@ func (p *Proxy) bothMissed(key []byte) {
 	second, both := p.journals[backup].missedAt(key)
 	switch {
 	case p.journals[primary].lost():
-		p.journals[backup].drop(key, 0)
+		p.journals[backup].drop(key, p.journals[primary].laterOf(key))
 	case p.journals[backup].lost():
-		p.journals[primary].drop(key, 0)
+		p.journals[primary].drop(key, p.journals[backup].laterOf(key))
 	case !missed || !both:
 	case first > second:
 		p.journals[backup].drop(key, second)
@@ -99,4 +99,7 @@ func (p *Proxy) emptied(server int32) {
 		}
 	}
 	p.journals[server].clearUntil(times)
+	for _, at := range p.recovery.twins[server] {
+		p.recovery.record(server, at).follow(unixMilliNow())
+	}
 }

@@ -3,7 +3,6 @@ package proxy
 import (
 	"fmt"
 	"testing"
-	"time"
 )
 
 // A key that both of its servers have missed is wrong on the one that missed the
@@ -58,7 +57,7 @@ func TestWhatAServerHoldsSinceALoss(t *testing.T) {
 			t.Run(fmt.Sprintf("server %d, twin missed it at %d", server, at), func(t *testing.T) {
 				p := newTestProxy(t, o)
 				key, twin := []byte("k"), 1-server
-				p.journals[server].loseAt(lostAt)
+				p.journals[server].loseAt(lostAt, nil)
 				p.journals[twin].add(key, at)
 				expect := func(what string, got, want bool) {
 					t.Helper()
@@ -137,15 +136,20 @@ func TestTheTimeOfALoss(t *testing.T) {
 	of("c", now, now+60_000)
 	j.add([]byte("d"), leftAt) // before all others
 	of("d", 9, 9)
-	if at := j.allLostAt(); at < now {
-		t.Fatalf("all were missed until %d, want %d", at, now)
+	other := newTestJournal(10, 1<<20)
+	other.loseAt(9, j.allLater())
+	if at, _ := other.lostSinceOf([]byte("b")); at != 12 || other.laterOf([]byte("b")) != 12 || other.laterOf([]byte("a")) != 0 {
+		t.Fatalf("handed over: b was missed at %d", at)
 	}
+	j.loseNoted(0, 10) // keeps what is known since
+	expect(10, 10)
+	of("b", 12, 12)
 	for i := range 10 {
 		j.addNoted([]byte{'k' + byte(i)}, 15) // too many
 	}
 	expect(now, now+60_000)
 	of("b", now, now+60_000)
-	j.loseAt(20)
+	j.loseAt(20, nil)
 	expect(20, 20)
 	j.loseUntil(10)
 	expect(20, 20)
@@ -167,46 +171,8 @@ func TestTheTimeOfALoss(t *testing.T) {
 	expect(now, now+60_000)
 }
 
-// Another proxy has missed keys that it does not name: it may have done so until its
-// clients wrote last, and as long as it has some until its next sign is due.
-//
-// promise: C6
-func TestWroteUntil(t *testing.T) {
-	p := presence{name: "own", beats: map[beatPlace]beat{}}
-	now := time.Now()
-	from := now.Add(-time.Minute).UnixMilli()
-	for name, line := range map[string]string{
-		"idle": fmt.Sprintf("idle %d 5000 -", from*1e6),
-		"busy": fmt.Sprintf("busy %d 10 -", from*1e6),
-		"next": fmt.Sprintf("next %d 10 -", now.Add(time.Hour).UnixNano()),
-	} {
-		who, b, ok := parseBeat(line, now)
-		if !ok || who != name {
-			t.Fatalf("%q: %q, %v", line, who, ok)
-		}
-		p.noteBeat(name, 0, b)
-	}
-	for _, c := range []struct {
-		names []string
-		want  int64 // 0: now
-	}{
-		{[]string{"idle"}, from - 5000}, {[]string{"busy"}, from + 400}, {[]string{"idle", "busy"}, from + 400}, {[]string{"own", "idle"}, from - 5000},
-		{[]string{"idle", "unknown"}, from - 5000}, {[]string{"next", "idle"}, 0},
-	} {
-		names := map[string]int{}
-		for _, name := range c.names {
-			names[name] = 1
-		}
-		got := p.wroteUntil(names)
-		if isNow := got >= now.UnixMilli() && got <= now.UnixMilli()+60_000; c.want == 0 && !isNow || c.want != 0 && got != c.want {
-			t.Errorf("%q: %d, want %d (now is %d)", c.names, got, c.want, now.UnixMilli())
-		}
-	}
-}
-
-// Another proxy says once that it has missed more than it names. That counts from the
-// moment at which it is read, and again when that proxy has written since, unless it
-// uses the server again.
+// Another proxy tells when it has last missed a key that it does not name. What it has
+// missed before the server was flushed is made good; what comes later is not.
 //
 // promise: C6
 func TestLossesOfOthersAreFollowed(t *testing.T) {
@@ -214,25 +180,52 @@ func TestLossesOfOthersAreFollowed(t *testing.T) {
 	o.Primaries, o.Backups = []string{"127.0.0.1:1"}, []string{"127.0.0.1:2"}
 	rc := newTestProxy(t, o).recovery
 	j := rc.p.journals[0]
+	token := uint64(0)
+	read := func(marks string) {
+		token++
+		rc.merge(0, 1, fact{noted: true, token: token, record: parseRecord([]byte(recordText(1, nil) + marks))}, false)
+	}
 	expect := func(what string, least, most int64) {
 		t.Helper()
 		if at, lost := j.lostSince(); !lost || at < least || at > most {
 			t.Fatalf("%s: lost %v since %d, want %d to %d", what, lost, at, least, most)
 		}
 	}
+	lost := markText("other", markLost)
+	read(lost + missedText("other", 100))
+	expect("told when", 100, 100)
+	read(lost + missedText("other", 100) + missedText("other", 300) + missedText("other", 200))
+	expect("told again", 300, 300)
+	read(lost + missedText("other", 300) + missedText(rc.presence.name, 900))
+	expect("this one's own", 300, 300)
 	now := unixMilliNow()
-	f := fact{noted: true, token: 1, record: missedRecord{losses: map[string]int{"other": 1}}}
-	rc.hearBeats(1, fmt.Appendf(nil, "other %d 30000 -\n", now*1e6))
-	rc.merge(0, 1, f, false)
-	expect("read first", now, now+60_000)
-	j.loseAt(50)
-	rc.followLosses(0, f)
-	expect("an old write", now-30_000, now-30_000)
-	f.record.marks = map[string]mark{"other": markIn}
-	rc.hearBeats(1, fmt.Appendf(nil, "other %d 0 -\n", now*1e6+1))
-	rc.followLosses(0, f)
-	expect("it uses the server again", now-30_000, now-30_000)
-	f.record.marks["other"] = markOut
-	rc.merge(0, 1, f, false)
-	expect("it has written since", now, now+60_000)
+	rc.p.emptied(0)
+	read(lost + missedText("other", now-1) + markText("other", markOut))
+	if !j.empty() {
+		t.Fatal("what was missed before the server was flushed counts")
+	}
+	read(lost + missedText("other", now+1_000_000))
+	expect("missed after the flush", now+1_000_000, now+1_000_000)
+	rc.p.emptied(0)
+	read(lost + lost)
+	expect("once more, and not told when", now, now+60_000)
+}
+
+// The text of a record that has grown too long keeps when keys were missed.
+//
+// promise: C6
+func TestARecordKeepsTheTimesOfLosses(t *testing.T) {
+	text := recordText(7, nil) + markText("a", markLost) + missedText("a", 5) + missedText("b", 9) + markText("a", markIn)
+	for range 2 {
+		rec := parseRecord([]byte(text))
+		if rec.lossesBut("b") != 1 || rec.lastBut("a") != 9 || rec.lastBut("b") != 5 || rec.lastBut("") != 9 || rec.marks["a"] != markIn {
+			t.Fatalf("%q: %+v", text, rec)
+		}
+		text = rec.text()
+	}
+	for _, bad := range []string{" a missed@\n", " a missed@x\n", " a missed@-1\n", "  missed@4\n"} {
+		if rec := parseRecord([]byte(recordText(7, nil) + bad)); !rec.lost() {
+			t.Errorf("%q counts as nothing: %+v", bad, rec)
+		}
+	}
 }

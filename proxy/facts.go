@@ -148,15 +148,15 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 	}
 	// Who has said so once says it no more, whatever it misses.
 	losses := f.record.lossesBut(rc.presence.name)
-	switch {
-	case rec.newLosses(losses):
-		j.loseNoted(at, unixMilliNow())
-		news = true
-	case losses > 0 && anew && rc.rival(server):
-		j.loseNoted(at, rc.presence.wroteUntil(f.record.losses))
+	last := f.record.lastBut(rc.presence.name)
+	if rec.newLosses(losses) || losses > 0 && (rec.follow(last) || anew && rc.rival(server)) {
+		if last == 0 {
+			last = unixMilliNow()
+		}
+		rec.follow(last)
+		j.loseNoted(at, last)
 		news = true
 	}
-	rc.followLosses(server, f)
 	times := map[string]int{}
 	for _, key := range f.record.keys {
 		times[key.name]++ // what others have noted too stands there more often
@@ -176,18 +176,6 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 	}
 	rec.setMerged(f.token)
 	return news
-}
-
-// followLosses sees to it that what others may have missed since they said that they
-// miss more than they name counts as missed too: they say so once. Those that use the
-// server again miss nothing.
-func (rc *recovery) followLosses(server int32, f fact) {
-	if f.record.lossesBut(rc.presence.name) == 0 {
-		return
-	}
-	names := maps.Clone(f.record.losses)
-	maps.DeleteFunc(names, func(name string, _ int) bool { return f.record.marks[name] == markIn })
-	rc.p.journals[server].loseUntil(rc.presence.wroteUntil(names))
 }
 
 // othersWriteWithout tells whether another proxy that may live says in a record that it

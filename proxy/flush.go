@@ -110,13 +110,13 @@ func (w *worker) flushServers(fl *flush) {
 	w.p.recovery.flushed(fl.delay)
 	for i, c := range w.conns {
 		for !c.Sync().Serves() {
-			w.p.missFlush(int32(i))
+			w.p.journals[i].lose()
 			if c.Server.Miss() {
 				break
 			}
 		}
-		if w.p.journals[i].lost() {
-			w.p.missFlush(int32(i)) // this as well
+		if w.p.journals[i].lost() && (fl.delay == 0 || !c.Sync().Serves()) {
+			w.p.journals[i].lose() // this as well
 			c.Server.TakeOut(true, "it missed flush_all")
 			continue
 		}
@@ -139,22 +139,13 @@ func (w *worker) flushServers(fl *flush) {
 	w.flushPart(fl)
 }
 
-// missFlush notes that a server has missed a flush_all: all that it may miss until
-// that is due.
-func (p *Proxy) missFlush(server int32) {
-	p.journals[server].lose()
-	if due := p.recovery.flushAt.Load(); due > 0 {
-		p.journals[server].loseUntil((due + 1) * 1000) // servers count whole seconds
-	}
-}
-
 // flushed is told what one server answered. One that refused has missed it.
 func (w *worker) flushed(r *request, ok bool) {
 	fl := r.flush
 	if ok {
 		fl.done++
 	} else {
-		w.p.missFlush(r.primary)
+		w.p.journals[r.primary].lose()
 		w.p.servers[r.primary].TakeOut(true, "it did not run flush_all")
 		for _, at := range w.p.recovery.twins[r.primary] {
 			if twin := w.conns[at]; twin.Sync().Serves() {

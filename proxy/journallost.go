@@ -1,6 +1,9 @@
 package proxy
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // When a journal has overflowed, or the server has missed a flush_all, it is not known
 // any more which keys the server has missed: only when it missed the last of them, and
@@ -12,6 +15,7 @@ func (j *journal) lose() {
 	defer j.mu.Unlock()
 	j.counter++
 	j.overflowNow(unixMilliNow())
+	j.forgetLater()
 	j.foreign = false
 	for _, at := range j.twins {
 		j.owed[at] = j.counter
@@ -45,7 +49,6 @@ func (j *journal) overflowNow(last int64) {
 		j.owed[at] = max(j.owed[at], e.when)
 	}
 	j.forget()
-	j.forgetLater()
 	j.count.Store(1)
 }
 
@@ -125,12 +128,22 @@ func (j *journal) lostSinceOf(key []byte) (at int64, lost bool) {
 	return max(j.lostAt, j.later[string(key)]), j.overflow
 }
 
-// loseAt is lose for what was missed up to a time.
-func (j *journal) loseAt(at int64) {
+// laterOf is when a key was missed after the overflow, 0 if it was not.
+func (j *journal) laterOf(key []byte) int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.later[string(key)]
+}
+
+// loseAt is lose for what was missed up to a time, and some keys after that.
+func (j *journal) loseAt(at int64, later map[string]int64) {
 	j.lose()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.lostAt = at
+	for key, at := range later {
+		j.missLater([]byte(key), false, at)
+	}
 }
 
 // loseUntil notes, when keys are not known, that such keys were missed until a time, or
@@ -143,15 +156,11 @@ func (j *journal) loseUntil(at int64) {
 	}
 }
 
-// allLostAt is when the last key was missed, whether it is known or not.
-func (j *journal) allLostAt() int64 {
+// allLater are the keys that were missed after the overflow, and when.
+func (j *journal) allLater() map[string]int64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	at := j.lostAt
-	for _, later := range j.later {
-		at = max(at, later)
-	}
-	return at
+	return maps.Clone(j.later)
 }
 
 // lost tells whether the keys are not known, so that only a flush helps.

@@ -42,14 +42,12 @@ const (
 	leftFor     = 800 * time.Millisecond // until the others have told
 	wakeUpLimit = 2 * time.Second        // until clients are served again, whatever the servers say
 	longSilence = time.Minute            // a longer one is not told
-	nextSign    = 2 * recoveryCheck      // until one that lives has given the next
 )
 
 // beat is the last sign of another proxy.
 type beat struct {
 	count   string
 	wrote   time.Time // when a client wrote last
-	wroteBy int64     // the same by its own clock, Unix milliseconds; a little later while it has clients
 	out     []string  // servers that it cannot use
 	late    []string  // those where writes may still be under way
 	changed time.Time
@@ -85,12 +83,6 @@ func parseBeat(line string, now time.Time) (name string, b beat, ok bool) {
 		return "", b, false
 	}
 	b.count, b.wrote, b.changed = words[1], now.Add(-time.Duration(silence)*time.Millisecond), now
-	at, _ := strconv.ParseInt(b.count, 10, 64)
-	if b.wroteBy = at / 1e6; silence > uint64(nextSign.Milliseconds()) {
-		b.wroteBy -= int64(silence)
-	} else {
-		b.wroteBy += nextSign.Milliseconds()
-	}
 	if words[3] != "-" {
 		for name := range strings.SplitSeq(words[3], ",") {
 			name, late := strings.CutSuffix(name, "!")
@@ -140,19 +132,6 @@ func (p *presence) present(now time.Time) map[string]beat {
 		all[place.name] = last
 	}
 	return all
-}
-
-// wroteUntil is when one of the named proxies may last have written, as far as they
-// have told, in Unix milliseconds.
-func (p *presence) wroteUntil(names map[string]int) (last int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for place, b := range p.beats {
-		if names[place.name] > 0 {
-			last = max(last, b.wroteBy)
-		}
-	}
-	return min(last, unixMilliNow())
 }
 
 // alone tells whether no other proxy is there.

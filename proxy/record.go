@@ -103,6 +103,15 @@ const (
 // a write of it, which the server may have got or may get yet.
 const markUncertain = "?"
 
+// markMissed begins a mark that is followed by a time, in Unix milliseconds: the
+// proxy, which has missed more than it has noted, has last missed a key then.
+const markMissed = "missed@"
+
+// missedText is such a mark.
+func missedText(name string, at int64) string {
+	return markText(name, mark(markMissed+strconv.FormatInt(at, 10)))
+}
+
 // markText is a mark as it is appended to a record.
 func markText(name string, m mark) string { return " " + name + " " + string(m) + "\n" }
 
@@ -110,9 +119,10 @@ func markText(name string, m mark) string { return " " + name + " " + string(m) 
 type missedRecord struct {
 	generation uint64
 	keys       []missedKey
-	uncertain  []string        // keys of which nobody knows whether the server got their writes
-	marks      map[string]mark // the last one of each proxy
-	losses     map[string]int  // how often each has said that it has missed more; "-" for what makes no sense
+	uncertain  []string         // keys of which nobody knows whether the server got their writes
+	marks      map[string]mark  // the last one of each proxy
+	losses     map[string]int   // how often each has said that it has missed more; "-" for what makes no sense
+	last       map[string]int64 // when each of these has last missed a key, Unix milliseconds
 }
 
 // lost tells whether more was missed than is known.
@@ -136,12 +146,32 @@ func (m *missedRecord) lossesBut(name string) int {
 	return n
 }
 
+// lastBut is when another one of the proxies that miss more than they name has last
+// missed a key, in Unix milliseconds; 0 if that is not told.
+func (m *missedRecord) lastBut(name string) (last int64) {
+	for who, at := range m.last {
+		if who != name {
+			last = max(last, at)
+		}
+	}
+	return last
+}
+
 // mark takes a mark's line.
 func (m *missedRecord) mark(line []byte) {
 	name, said, ok := strings.Cut(string(line[1:]), " ")
 	named, uncertain := strings.CutPrefix(said, markUncertain)
 	key, whole := keyOf(named)
+	number, timed := strings.CutPrefix(said, markMissed)
+	at, err := strconv.ParseUint(number, 10, 63)
 	switch {
+	case timed && err == nil && name != "":
+		if m.last == nil {
+			m.last = map[string]int64{}
+		}
+		m.last[name] = max(m.last[name], int64(at))
+	case timed:
+		m.lose("-")
 	case !ok, uncertain && !whole, name == "", said == "", strings.Contains(said, " "):
 		m.lose("-")
 	case mark(said) == markLost:
@@ -170,6 +200,9 @@ func (m *missedRecord) text() string {
 		}
 		if !m.lost() {
 			b.WriteString(markText("-", markLost))
+		}
+		for name, at := range m.last {
+			b.WriteString(missedText(name, at))
 		}
 	} else {
 		b.WriteString(recordText(m.generation, m.keys))
@@ -227,6 +260,9 @@ type record struct {
 	size       atomic.Int64  // bytes of keys that were noted
 	renewed    atomic.Uint64 // how far the journal was known to be noted when the generation began
 	kept       atomic.Bool   // something that this proxy has noted stands in it
+	missed     atomic.Int64  // when this proxy has last missed a key, Unix milliseconds
+	told       atomic.Int64  // the same as others were told it; see markMissed
+	followed   atomic.Int64  // when others had last missed keys that are not known and are in the journal
 
 	mu     sync.Mutex
 	mine   map[string]int  // keys that this proxy has noted, and how often
@@ -297,6 +333,26 @@ func (r *record) renew(generation uint64) {
 	r.size.Store(0)
 	r.kept.Store(false)
 	r.mine, r.losses, r.merged, r.again, r.read = nil, 0, 0, true, 0
+	r.followed.Store(0)
+}
+
+// miss notes when this proxy has missed a key.
+func (r *record) miss(at int64) { raise(&r.missed, at) }
+
+// follow takes it that what others have missed until a time is known, and tells whether
+// that is news.
+func (r *record) follow(at int64) bool { return raise(&r.followed, at) }
+
+// raise makes a number at least as large, and tells whether it was smaller.
+func raise(n *atomic.Int64, to int64) bool {
+	for {
+		switch now := n.Load(); {
+		case now >= to:
+			return false
+		case n.CompareAndSwap(now, to):
+			return true
+		}
+	}
 }
 
 func (r *record) noteMine(key string) {

@@ -210,6 +210,9 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 		return backend.Verdict{Wait: "what it tells of its twins cannot be read: " + err.Error()}
 	}
 	rc.judge()
+	if due := rc.flushAt.Load(); due > 0 && due < time.Now().Unix() {
+		j.loseUntil((due + 1) * 1000) // servers count whole seconds
+	}
 	if rc.timesAreDue(server) {
 		return backend.Verdict{Wait: "another proxy has written the same keys without the server's twin, and is about to tell when"}
 	}

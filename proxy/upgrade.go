@@ -25,14 +25,15 @@ type handedState struct {
 
 // handedServer is what is known of one server.
 type handedServer struct {
-	Missed  []string // keys that it has missed
-	Times   []int64  // of each; see entry.at
-	Unclear []string // see care.unclear
-	Waited  bool     // see backend.Server.Awaited
-	Lost    bool     // it has missed more than is known
-	LostAt  int64    // see journal.lostAt
-	Lacking bool     // it lacks keys that its twins hold
-	Life    string   // that it was known in, "" for none
+	Missed  []string         // keys that it has missed
+	Times   []int64          // of each; see entry.at
+	Unclear []string         // see care.unclear
+	Waited  bool             // see backend.Server.Awaited
+	Lost    bool             // it has missed more than is known
+	LostAt  int64            // see journal.lostAt
+	Later   map[string]int64 // see journal.later
+	Lacking bool             // it lacks keys that its twins hold
+	Life    string           // that it was known in, "" for none
 }
 
 type handedClient struct {
@@ -74,7 +75,8 @@ func (p *Proxy) Freeze() (state []byte, fds []int, err error) {
 	for i, s := range p.servers {
 		known := handedServer{Lacking: p.recovery.lacks(int32(i))}
 		known.Missed, known.Lost = p.journals[i].all()
-		known.LostAt = p.journals[i].allLostAt()
+		known.LostAt, _ = p.journals[i].lostSince()
+		known.Later = p.journals[i].allLater()
 		for _, key := range known.Missed {
 			at, _ := p.journals[i].missedAt([]byte(key))
 			known.Times = append(known.Times, at)
@@ -201,7 +203,7 @@ func (p *Proxy) adoptServer(server int32, known handedServer) {
 		s.KnowLife(life)
 	}
 	if known.Lost {
-		p.journals[server].loseAt(cmp.Or(known.LostAt, unixMilliNow()))
+		p.journals[server].loseAt(cmp.Or(known.LostAt, unixMilliNow()), known.Later)
 	}
 	for i, key := range known.Missed {
 		p.journals[server].add([]byte(key), known.Times[i])

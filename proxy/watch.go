@@ -141,7 +141,6 @@ func (w *watcher) keep(server int32, f fact) error {
 	rec := rc.record(server, w.at)
 	defer func() { rec.setLooked(j.latest()) }()
 	rec.setMarked(rc.marksOfOthers(f))
-	rc.followLosses(server, f)
 	if !f.noted {
 		rec.setMerged(0)
 	}
@@ -190,9 +189,16 @@ func (w *watcher) keepMarks(server int32, f fact) (done bool, err error) {
 	rc := w.rc
 	name := recordKey(rc.p.servers[server].Name())
 	text := ""
+	// First when the last key was missed that is not named: with the mark that the server
+	// is used again nobody expects more.
+	rec := rc.record(server, w.at)
+	missed := rec.missed.Load()
+	if f.record.losses[rc.presence.name] > 0 && missed > rec.told.Load() {
+		text = missedText(rc.presence.name, missed)
+	}
 	m := rc.markOf(server)
 	if last, marked := f.record.marks[rc.presence.name]; marked && last != m || !marked && m == markLate {
-		text = markText(rc.presence.name, m)
+		text += markText(rc.presence.name, m)
 	}
 	// Others compare them, and begin a new record, before they are told more.
 	unclear := rc.takeUnclear(server, unclearAtOnce-len(f.record.uncertain))
@@ -201,7 +207,9 @@ func (w *watcher) keepMarks(server int32, f fact) (done bool, err error) {
 	}
 	stored := false
 	defer func() {
-		if !stored {
+		if stored {
+			rec.told.Store(missed)
+		} else {
 			for _, key := range unclear {
 				rc.unclear(server, []byte(key))
 			}
@@ -238,7 +246,8 @@ func (w *watcher) keepNoted(server int32, f fact) (done bool, err error) {
 	}
 	text := ""
 	if lost || sizeOf(keys) > recordMost {
-		text = markText(rc.presence.name, markLost)
+		since, _ := j.lostSince()
+		text = markText(rc.presence.name, markLost) + missedText(rc.presence.name, max(since, rec.missed.Load()))
 	} else {
 		for _, key := range keys {
 			rec.noteMine(key.name)
