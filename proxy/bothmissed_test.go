@@ -205,10 +205,13 @@ func TestLossesOfOthersAreFollowed(t *testing.T) {
 		t.Fatal("what was missed before the server was flushed counts")
 	}
 	read(lost + missedText("other", now+1_000_000))
-	expect("missed after the flush", now+1_000_000, now+1_000_000)
+	expect("missed after the flush, by a clock that is ahead", now, now+60_000)
 	rc.p.emptied(0)
 	read(lost + lost)
 	expect("once more, and not told when", now, now+60_000)
+	rc.p.emptied(0)
+	read(lost + lost + missedText("other", 100) + markText("-", markLost))
+	expect("one has not told when", now, now+60_000)
 }
 
 // The text of a record that has grown too long keeps when keys were missed.
@@ -218,7 +221,7 @@ func TestARecordKeepsTheTimesOfLosses(t *testing.T) {
 	text := recordText(7, nil) + markText("a", markLost) + missedText("a", 5) + missedText("b", 9) + markText("a", markIn)
 	for range 2 {
 		rec := parseRecord([]byte(text))
-		if rec.lossesBut("b") != 1 || rec.lastBut("a") != 9 || rec.lastBut("b") != 5 || rec.lastBut("") != 9 || rec.marks["a"] != markIn {
+		if rec.lossesBut("b") != 1 || rec.allTimed("b") != true || rec.allTimed("") != true || rec.lastBut("a") != 9 || rec.lastBut("b") != 5 || rec.lastBut("") != 9 || rec.marks["a"] != markIn {
 			t.Fatalf("%q: %+v", text, rec)
 		}
 		text = rec.text()
@@ -227,5 +230,35 @@ func TestARecordKeepsTheTimesOfLosses(t *testing.T) {
 		if rec := parseRecord([]byte(recordText(7, nil) + bad)); !rec.lost() {
 			t.Errorf("%q counts as nothing: %+v", bad, rec)
 		}
+	}
+}
+
+// While writes are missed all the time, others are told when a few times a second, and
+// at once with another mark.
+//
+// promise: C6, R2
+func TestOthersAreToldNowAndThen(t *testing.T) {
+	var r record
+	expect := func(what string, atOnce, want bool) {
+		t.Helper()
+		if at, tell := r.missedSince(atOnce); tell != want || at != r.missed.Load() {
+			t.Fatalf("%s: %d, %v; want %v", what, at, tell, want)
+		}
+	}
+	now := unixMilliNow()
+	expect("nothing was missed", true, false)
+	r.miss(now - 10_000)
+	expect("the first", false, true)
+	r.tellMissed(now - 10_000)
+	expect("it is told", true, false)
+	r.miss(now - 9_000)
+	expect("some time later", false, true)
+	r.tellMissed(now + 100_000)
+	r.miss(now + 100_001)
+	expect("a moment later", false, false)
+	expect("a moment later, with a mark", true, true)
+	r.miss(5)
+	if r.missed.Load() != now+100_001 {
+		t.Fatal("an earlier one counts")
 	}
 }

@@ -150,11 +150,12 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 	losses := f.record.lossesBut(rc.presence.name)
 	last := f.record.lastBut(rc.presence.name)
 	if rec.newLosses(losses) || losses > 0 && (rec.follow(last) || anew && rc.rival(server)) {
-		if last == 0 {
-			last = unixMilliNow()
-		}
 		rec.follow(last)
-		j.loseNoted(at, last)
+		now := unixMilliNow()
+		if last == 0 || !f.record.allTimed(rc.presence.name) {
+			last = now
+		}
+		j.loseNoted(at, min(last, now)) // its clock may be ahead
 		news = true
 	}
 	times := map[string]int{}

@@ -40,7 +40,7 @@ func (w *worker) note(key []byte, at int64, server int32, how added, twin *backe
 		return
 	}
 	rec := w.p.recovery.record(server, int32(twin.Server.Index))
-	rec.miss(w.unixMilli(w.loop.Now()))
+	rec.miss(unixMilliNow())
 	own := w.notesOf(server, twin)
 	w.noteMark(server, twin, own)
 	if how == addedKnown || own.lost {
@@ -121,7 +121,7 @@ func (w *worker) noteLoss(server int32, twin *backend.Conn) {
 	w.tell(twin, protocol.OpAdd, name, recordText(rec.generation.Load(), nil), nil)
 	now := unixMilliNow()
 	rec.miss(now)
-	rec.told.Store(now)
+	rec.tellMissed(now)
 	marks := markText(w.p.recovery.presence.name, markLost) + missedText(w.p.recovery.presence.name, now)
 	if m := w.p.recovery.markOf(server); m != markIn {
 		marks += markText(w.p.recovery.presence.name, m)

@@ -157,6 +157,16 @@ func (m *missedRecord) lastBut(name string) (last int64) {
 	return last
 }
 
+// allTimed tells whether all others that miss more than they name have told when.
+func (m *missedRecord) allTimed(name string) bool {
+	for who := range m.losses {
+		if _, timed := m.last[who]; !timed && who != name {
+			return false
+		}
+	}
+	return true
+}
+
 // mark takes a mark's line.
 func (m *missedRecord) mark(line []byte) {
 	name, said, ok := strings.Cut(string(line[1:]), " ")
@@ -195,8 +205,8 @@ func (m *missedRecord) text() string {
 	}
 	if tooMany := sizeOf(m.keys)+uncertain > recordMost; tooMany || m.lost() {
 		b.WriteString(recordText(m.generation, nil))
-		for name, times := range m.losses {
-			b.WriteString(strings.Repeat(markText(name, markLost), times))
+		for name := range m.losses {
+			b.WriteString(markText(name, markLost)) // once will do: the times tell of others
 		}
 		if !m.lost() {
 			b.WriteString(markText("-", markLost))
@@ -338,6 +348,17 @@ func (r *record) renew(generation uint64) {
 
 // miss notes when this proxy has missed a key.
 func (r *record) miss(at int64) { raise(&r.missed, at) }
+
+// missedSince tells when this proxy has last missed a key, if others have to be told
+// that now: a moment after they were told last, or at once.
+func (r *record) missedSince(atOnce bool) (at int64, tell bool) {
+	at = r.missed.Load()
+	told := r.told.Load()
+	return at, at > told && (atOnce || unixMilliNow()-told >= recoveryCheck.Milliseconds())
+}
+
+// tellMissed notes that others are told that.
+func (r *record) tellMissed(at int64) { raise(&r.told, at) }
 
 // follow takes it that what others have missed until a time is known, and tells whether
 // that is news.

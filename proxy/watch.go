@@ -191,13 +191,15 @@ func (w *watcher) keepMarks(server int32, f fact) (done bool, err error) {
 	text := ""
 	// First when the last key was missed that is not named: with the mark that the server
 	// is used again nobody expects more.
+	m := rc.markOf(server)
+	last, marked := f.record.marks[rc.presence.name]
+	changed := marked && last != m || !marked && m == markLate
 	rec := rc.record(server, w.at)
-	missed := rec.missed.Load()
-	if f.record.losses[rc.presence.name] > 0 && missed > rec.told.Load() {
+	missed, tell := rec.missedSince(changed)
+	if tell = tell && f.record.losses[rc.presence.name] > 0; tell {
 		text = missedText(rc.presence.name, missed)
 	}
-	m := rc.markOf(server)
-	if last, marked := f.record.marks[rc.presence.name]; marked && last != m || !marked && m == markLate {
+	if changed {
 		text += markText(rc.presence.name, m)
 	}
 	// Others compare them, and begin a new record, before they are told more.
@@ -207,9 +209,10 @@ func (w *watcher) keepMarks(server int32, f fact) (done bool, err error) {
 	}
 	stored := false
 	defer func() {
-		if stored {
-			rec.told.Store(missed)
-		} else {
+		switch {
+		case stored && tell:
+			rec.tellMissed(missed)
+		case !stored:
 			for _, key := range unclear {
 				rc.unclear(server, []byte(key))
 			}
@@ -225,7 +228,7 @@ func (w *watcher) keepMarks(server int32, f fact) (done bool, err error) {
 	default: // the marks are too many: the last ones do
 		stored, err = w.client.Swap(name, f.record.text()+text, f.token)
 	}
-	return true, err
+	return changed || len(unclear) > 0 || f.size > 2*recordMost, err
 }
 
 // keepNoted sees to it that the record tells what this proxy has missed. It
