@@ -149,8 +149,8 @@ func (rc *recovery) merge(server, at int32, f fact, anew bool) (news bool) {
 	// Who has said so once says it no more, whatever it misses.
 	losses := f.record.lossesBut(rc.presence.name)
 	last := f.record.lastBut(rc.presence.name)
-	if rec.newLosses(losses) || losses > 0 && (rec.follow(last) || anew && rc.rival(server)) {
-		rec.follow(last)
+	newer := losses > 0 && rec.follow(last)
+	if rec.newLosses(losses) || newer || losses > 0 && anew && rc.rival(server) {
 		now := unixMilliNow()
 		if last == 0 || !f.record.allTimed(rc.presence.name) {
 			last = now

@@ -161,10 +161,10 @@ func (s serverReport) words(hasTwin bool) string {
 		}
 		return text + " It is tried again at least once a second, and flushed when it answers."
 	case "warming":
-		text := fmt.Sprintf("%s is warming: it serves, and what it lacks is copied from its twins", printable(s.Name))
 		if s.MissedMore {
 			return fmt.Sprintf("%s is warming: it has missed more writes than are known. Each key is copied from its twins before it is read, until the server can be flushed and filled anew. Until then its twins have to stay up.", printable(s.Name))
 		}
+		text := fmt.Sprintf("%s is warming: it serves, and what it lacks is copied from its twins", printable(s.Name))
 		if s.ResyncTotal > 0 {
 			text += fmt.Sprintf(": %d of %d keys so far", min(s.ResyncDone, s.ResyncTotal), s.ResyncTotal)
 			if s.ResyncEtaS > 0 {
