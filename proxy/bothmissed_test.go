@@ -144,9 +144,13 @@ func TestTheTimeOfALoss(t *testing.T) {
 	j.loseNoted(0, 10) // keeps what is known since
 	expect(10, 10)
 	of("b", 12, 12)
-	for i := range 10 {
-		j.addNoted([]byte{'k' + byte(i)}, 15) // too many
+	for i := range 7 {
+		j.addNoted([]byte{'k' + byte(i)}, 15)
 	}
+	j.addNoted([]byte("b"), 16) // no place is left, and it needs none
+	of("b", 16, 16)
+	of("k", 15, 15)
+	j.addNoted([]byte("one too many"), 15)
 	expect(now, now+60_000)
 	of("b", now, now+60_000)
 	j.loseAt(20, nil)

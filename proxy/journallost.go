@@ -63,11 +63,11 @@ func (j *journal) missLater(key []byte, own bool, at int64) {
 	if own && at > leftAt {
 		at = max(at, now) // a loop's clock is a little late
 	}
-	at = max(at, j.later[string(key)])
-	if _, known := j.later[string(key)]; !known {
+	before, known := j.later[string(key)]
+	if !known {
 		j.laterLen += int64(len(key)) + entrySize
 	}
-	if len(j.later) >= j.most || j.laterLen > j.mostSize {
+	if !known && len(j.later) >= j.most || j.laterLen > j.mostSize {
 		j.forgetLater()
 		j.lostAt = max(j.lostAt, now)
 		return
@@ -75,7 +75,7 @@ func (j *journal) missLater(key []byte, own bool, at int64) {
 	if j.later == nil {
 		j.later = map[string]int64{}
 	}
-	j.later[string(key)] = at
+	j.later[string(key)] = max(at, before)
 }
 
 func (j *journal) forgetLater() { j.later, j.laterLen = nil, 0 }
@@ -165,12 +165,8 @@ func (j *journal) allLater() map[string]int64 {
 
 // lost tells whether the keys are not known, so that only a flush helps.
 func (j *journal) lost() bool {
-	if j.empty() {
-		return false
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.overflow
+	_, lost := j.lostSince()
+	return lost
 }
 
 // holdsLater tells whether a key of one twin was missed after a time, which since

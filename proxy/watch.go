@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -250,7 +251,8 @@ func (w *watcher) keepNoted(server int32, f fact) (done bool, err error) {
 	text := ""
 	if lost || sizeOf(keys) > recordMost {
 		since, _ := j.lostSince()
-		text = markText(rc.presence.name, markLost) + missedText(rc.presence.name, max(since, rec.missed.Load()))
+		last := cmp.Or(max(since, rec.missed.Load()), unixMilliNow()) // not known behind an upgrade
+		text = markText(rc.presence.name, markLost) + missedText(rc.presence.name, last)
 	} else {
 		for _, key := range keys {
 			rec.noteMine(key.name)
