@@ -64,10 +64,10 @@ func nameOf(key string) string {
 func keyOf(name string) (key string, ok bool) {
 	encoded, ok := strings.CutPrefix(name, "\x00")
 	if !ok {
-		return name, true
+		return name, name != ""
 	}
 	raw, err := base64.StdEncoding.DecodeString(encoded)
-	return string(raw), err == nil
+	return string(raw), err == nil && len(raw) > 0
 }
 
 // parseMissedKey reads a line.
@@ -259,6 +259,8 @@ func parseRecord(text []byte) missedRecord {
 	}
 	if rec.lost() {
 		rec.keys, rec.uncertain = nil, nil
+	} else {
+		rec.last = nil // it tells of losses, and there are none
 	}
 	return rec
 }

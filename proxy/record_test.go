@@ -43,6 +43,8 @@ func TestParseRecord(t *testing.T) {
 		{"magent1 7 open\na\n", 7, true, "[]"},
 		{"magent1 7 open\na 1 2\n", 7, true, "[]"},
 		{"magent1 7 open\na -1\n", 7, true, "[]"},
+		{"magent1 7 open\n\x00 1\n", 7, true, "[]"}, // a key of nothing
+		{"magent1 7 open\n X ?\n", 7, true, "[]"},
 		{"magent1 7 open\na x\n", 7, true, "[]"},
 		{"magent1 7 open\na 99999999999999999999\n", 7, true, "[]"},
 		{"magent2 7 open\na 1\n", 0, true, "[]"},
@@ -87,6 +89,10 @@ func FuzzRecord(f *testing.F) {
 	f.Add([]byte("magent1 9223372036854775808 open\n"), "k")
 	f.Add([]byte("magent1 7 open\na"), "k")
 	f.Add([]byte("magent1 7 open\na 1\n X late\nb 2\n Y in\n X ?k\n X out\n"), "k")
+	f.Add([]byte("magent1 0 open\n0\n0"), "k")
+	f.Add([]byte("magent1 7 open\n X missed@5\n\x00YQ== 1\n"), "k")
+	f.Add([]byte("magent1 7 open\n\x00 1\n Y ?\n"), "k")
+	f.Add([]byte("magent1 7 open\n X missed@5\n X lost\n Y missed@\n X missed@7\n Z ?k\n X lost\n"), "k")
 	f.Add([]byte("\n\n"), strings.Repeat("k", 250))
 	f.Fuzz(func(t *testing.T, text []byte, key string) {
 		first := parseRecord(text)
@@ -101,10 +107,13 @@ func FuzzRecord(f *testing.F) {
 				t.Fatalf("%q: an empty key", text)
 			}
 		}
-		if sizeOf(first.keys) > recordMost {
-			return // they are too many to be kept
+		if sizeOf(first.keys)+len(text) > recordMost {
+			return // they may be too many to be kept
 		}
 		written := first.text()
+		for name := range first.losses {
+			first.losses[name] = 1 // how often each was told is not kept
+		}
 		if again := parseRecord([]byte(written)); !reflect.DeepEqual(again, first) {
 			t.Fatalf("%q was read as %+v, and what was written of that as %+v", text, first, again)
 		}
