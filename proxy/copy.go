@@ -1,8 +1,8 @@
 package proxy
 
 import (
-	"math"
 	"slices"
+	"time"
 
 	"magent/backend"
 	"magent/proxy/engine"
@@ -43,10 +43,11 @@ type keyCopy struct {
 	step      copyStep
 	block     []byte // the item as it came, with its line end
 	item      protocol.ValueHeader
-	refused   bool   // the target did not take it
-	replaced  bool   // what the target held is gone
-	marksDue  bool   // the copy has not got its source's marks yet
-	wonFrom   uint64 // token of an item whose W is to be given back when the copy ends; see giveBackLater
+	fetched   time.Time // when it came
+	refused   bool      // the target did not take it
+	replaced  bool      // what the target held is gone
+	marksDue  bool      // the copy has not got its source's marks yet
+	wonFrom   uint64    // token of an item whose W is to be given back when the copy ends; see giveBackLater
 	wonTo     uint64
 
 	waiting []*request      // go on when it has ended
@@ -197,7 +198,7 @@ func (c *keyCopy) Found(block []byte, header *protocol.ValueHeader, keep bool) {
 	if !keep {
 		block = append([]byte(nil), block...)
 	}
-	c.block, c.item = block, *header
+	c.block, c.item, c.fetched = block, *header, time.Now()
 	c.w.held += int64(len(block))
 	if c.compare {
 		c.lookAtTarget()
@@ -270,11 +271,12 @@ func (c *keyCopy) store() {
 		c.end(false)
 		return
 	}
-	if c.item.TTL == 0 { // its last second
+	left := c.left()
+	if left == 0 { // its last second
 		c.remove()
 		return
 	}
-	set := protocol.MetaSet{Op: protocol.OpAdd, Base64: c.item.Base64 || !protocol.IsTextKey(c.Key), Flags: c.item.Flags, Expiry: expiryOf(c.item.TTL, c.w.p.servers[c.from], conn.Server), Size: c.item.Size}
+	set := protocol.MetaSet{Op: protocol.OpAdd, Base64: c.item.Base64 || !protocol.IsTextKey(c.Key), Flags: c.item.Flags, Expiry: expiryOf(left, c.w.p.servers[c.from], conn.Server), Size: c.item.Size}
 	if c.exact {
 		set.Op = protocol.OpSet
 	}
@@ -296,28 +298,6 @@ func (c *keyCopy) store() {
 
 // value is the item's value with its line end.
 func (c *keyCopy) value() []byte { return c.block[c.item.Len:] }
-
-// latestExpiry is the last point in time that memcached takes for an expiry, Unix
-// seconds. A later one is over at once (realtime of memcached.c, which is told 32 bits).
-const latestExpiry = math.MaxInt32
-
-// sameClock is how far two servers' clocks may differ, in seconds, and still
-// count as the same: each rounds for itself.
-const sameClock = 3
-
-// expiryOf is the expiry of an item as its copy is told it: the point in time
-// at which it ends (protocol.txt, "Expiration times"), by the target's clock.
-// ttl is what it has left, in seconds.
-func expiryOf(ttl int64, from, to *backend.Server) int64 {
-	if ttl < 0 {
-		return 0
-	}
-	at := from.Clock() + ttl
-	if ahead := to.Clock() - from.Clock(); max(ahead, -ahead) > sameClock {
-		at += ahead
-	}
-	return min(at, latestExpiry)
-}
 
 // Missed is told that the source holds nothing (backend.Receiver).
 func (c *keyCopy) Missed() {

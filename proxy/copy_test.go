@@ -3,8 +3,10 @@ package proxy
 import (
 	"math"
 	"testing"
+	"time"
 
 	"magent/backend"
+	"magent/proxy/protocol"
 )
 
 // What an item has left is written as the point in time at which it ends, so
@@ -34,6 +36,26 @@ func TestExpiryOf(t *testing.T) {
 	for _, over := range []int64{0, 1, 1 << 40} {
 		if got := expiryOf(math.MaxInt32-from.Clock()+over, from, to); got > math.MaxInt32 || got < math.MaxInt32-1 {
 			t.Errorf("%d seconds beyond the latest expiry: %d", over, got)
+		}
+	}
+}
+
+// What an item has left is counted from when it came: the target may answer late,
+// and the copy must not live longer for that.
+//
+// promise: C8
+func TestLeft(t *testing.T) {
+	for _, c := range []struct {
+		ttl  int64
+		ago  time.Duration
+		left int64
+	}{
+		{-1, time.Hour, -1}, {60, 0, 60}, {60, 400 * time.Millisecond, 60}, {60, 900 * time.Millisecond, 59},
+		{60, 10 * time.Second, 50}, {1, 2 * time.Second, 0}, {0, 0, 0},
+	} {
+		copied := keyCopy{item: protocol.ValueHeader{TTL: c.ttl}, fetched: time.Now().Add(-c.ago)}
+		if got := copied.left(); got != c.left {
+			t.Errorf("%d seconds left %v ago: %d are left, want %d", c.ttl, c.ago, got, c.left)
 		}
 	}
 }

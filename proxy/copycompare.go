@@ -25,7 +25,7 @@ func (c *keyCopy) lookAtTarget() {
 func (c *keyCopy) compareWith(value []byte, header *protocol.ValueHeader) {
 	switch {
 	case header == nil && c.block == nil:
-	case header != nil && c.block != nil && bytes.Equal(value, c.value()) && header.Flags == c.item.Flags && header.Stale == c.item.Stale && sameExpiry(header.TTL, c.item.TTL) &&
+	case header != nil && c.block != nil && bytes.Equal(value, c.value()) && header.Flags == c.item.Flags && header.Stale == c.item.Stale && sameExpiry(header.TTL, c.left()) &&
 		(header.CAS == c.item.CAS || !backend.IsChosen(c.item.CAS) || !c.w.p.servers[c.to].TakesTokens()):
 	case c.block == nil && c.look.sample:
 		// The primary may have evicted it.
@@ -61,13 +61,4 @@ func (c *keyCopy) version(at int32, header *protocol.ValueHeader, value []byte) 
 	h := fnv.New64a()
 	_, _ = h.Write(value)
 	return h.Sum64()
-}
-
-// sameExpiry compares what two items have left, in seconds. Each server rounds
-// for itself.
-func sameExpiry(a, b int64) bool {
-	if a < 0 || b < 0 {
-		return a < 0 && b < 0
-	}
-	return max(a-b, b-a) <= 2
 }

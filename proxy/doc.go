@@ -33,8 +33,9 @@
 //	lifenotes.go  which servers lack keys, told to other proxies
 //	warmup.go     requests for a server that may lack keys, or hold wrong ones
 //	copy.go       the copying of one key, under its lease; copykey.go begins it
-//	              from elsewhere, copycareful.go minds other proxies, and
-//	              copycompare.go copies only what differs
+//	              from elsewhere, copycareful.go minds other proxies,
+//	              copycompare.go copies only what differs, and copyexpiry.go
+//	              has a copy end when the item does
 //	resync.go     the copying of all that a server lacks
 //	keylist.go    the keys to copy, last used first
 //	secondlook.go the two copies of a key are compared
