@@ -39,7 +39,7 @@ MODERN       := $(CURDIR)/.tools/memcached-1.6.38/memcached
 SERVER_TESTS := ./backend ./proxy/protocol ./integration
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-modern checker memcached-1.6.38 clients check lint fuzz bench bench-recovery bench-protocols bench-failover install install-systemd uninstall clean go
+.PHONY: help build run test test-modern checker broken memcached-1.6.38 clients check lint fuzz bench bench-recovery bench-protocols bench-failover install install-systemd uninstall clean go
 
 help: ## show this list
 	@echo 'magent, a write-mirroring cache proxy for memcached'
@@ -74,6 +74,10 @@ clients: ## install the clients that the tests run through magent
 checker: go ## clients and faults against a model of one cache, for MAGENT_CHECK (30m), in MAGENT_DIALECTS (text,meta,binary)
 	@.ci/packages $(TEST_NEEDS)
 	MAGENT_CHECK=$${MAGENT_CHECK:-30m} CGO_ENABLED=1 go test -count 1 -timeout 0 -v -run TestNoPromiseIsBroken ./integration/checker
+
+broken: go ## break promises on purpose, one at a time: the checker has to find each
+	@.ci/packages $(TEST_NEEDS)
+	@.ci/broken
 
 check: go ## what CI checks besides the tests
 	@.ci/packages $(COMPILER)

@@ -26,7 +26,8 @@ const (
 	shortRun   = 60 * time.Second
 )
 
-// mostFailures ends a long run: what breaks then is known.
+// mostFailures ends a long run, unless MAGENT_FAILURES says otherwise: what breaks
+// then is known.
 const mostFailures = 5
 
 // Clients write and read through magent while servers, links and magents
@@ -36,6 +37,7 @@ const mostFailures = 5
 //	MAGENT_SEED       repeats what was done
 //	MAGENT_CHECK      how long to run, as 30m
 //	MAGENT_FAULTS     the kinds of faults, with commas between them
+//	MAGENT_FAILURES   how many failures end the run (5)
 //	MAGENT_PROXIES    how many magents run at first, 1 or 2
 //	MAGENT_DIALECTS   what clients speak: text, meta, binary, with commas between
 //	                  them (all). Keys are filled in, and flush_all is said, in
@@ -67,6 +69,12 @@ func TestNoPromiseIsBroken(t *testing.T) {
 			}
 		}
 	}
+	most := mostFailures
+	if s := os.Getenv("MAGENT_FAILURES"); s != "" {
+		if most, err = strconv.Atoi(s); err != nil || most < 1 {
+			t.Fatalf("MAGENT_FAILURES is %q, want a number from 1", s)
+		}
+	}
 	magents := 0
 	if s := os.Getenv("MAGENT_PROXIES"); s != "" {
 		if magents, err = strconv.Atoi(s); err != nil || magents < 1 || magents > 2 {
@@ -75,7 +83,7 @@ func TestNoPromiseIsBroken(t *testing.T) {
 	}
 	totals := NewTotals()
 	begin := time.Now()
-	for ; time.Since(begin) < length && totals.Failures < mostFailures; seed++ {
+	for ; time.Since(begin) < length && totals.Failures < most; seed++ {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Logf("repeat with MAGENT_SEED=%d", seed)
 			Run(t, Options{Seed: seed, For: min(clusterFor, length-time.Since(begin)), Kinds: kinds, Magents: magents, Dialects: dialects}, totals)
