@@ -243,9 +243,10 @@ func (p *Prober) restore(ctx context.Context, client *Client, word uint64) (done
 	return s.bringUp(word, v.To, v.Why), nil
 }
 
-// report tells why a probe failed, and has the server know it when it is
-// magent that it does not let in.
+// report tells why a probe failed, and has the server know it.
 func (p *Prober) report(err error) {
+	why := err.Error()
+	p.Server.outWhy.Store(&why)
 	p.Server.setProblem(err)
 	p.Report(p.Server, err)
 }

@@ -67,6 +67,7 @@ type Server struct {
 	problem  atomic.Pointer[string]         // why it does not let magent in
 	binary   atomic.Bool                    // it answered in the binary protocol, when that was tried last
 	binaryAt atomic.Int64                   // when that was, Unix nanoseconds
+	outWhy   atomic.Pointer[string]         // why it did not serve last
 	refused  atomic.Bool                    // the last probe found nobody there
 	probed   atomic.Bool                    // a probe has failed
 	changed  func(*Server, Change)
@@ -108,6 +109,15 @@ func (s *Server) OutFor() time.Duration {
 		return 0
 	}
 	return time.Since(time.Unix(0, s.since.Load()))
+}
+
+// OutWhy says in one line why the server does not serve, as far as was seen last; ""
+// when it does, or nothing is known yet.
+func (s *Server) OutWhy() string {
+	if why := s.outWhy.Load(); why != nil && !s.Serves() {
+		return *why
+	}
+	return ""
 }
 
 // Absent tells whether nobody is there at the server's address, or has not
@@ -183,6 +193,7 @@ func (s *Server) TakeOut(missed bool, why string) {
 			if !s.word.CompareAndSwap(w, (w>>8+1)<<8|uint64(to)) {
 				continue
 			}
+			s.outWhy.Store(&why)
 			s.Outages.Add(1)
 			s.answered.Store(0)
 			s.changed(s, Change{State(w), to, why})

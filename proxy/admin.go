@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"magent/proxy/engine"
@@ -43,12 +44,22 @@ func (s *session) admin(r *protocol.Request) bool {
 	return true
 }
 
-// resyncAsked begins a resync and returns the line that answers for it.
+// resyncAsked begins a resync and returns what answers for it: OK, or a line for each
+// server that is left out, and END.
 func (p *Proxy) resyncAsked() string {
-	if err := p.Resync(); err != nil {
+	leftOut, err := p.Resync()
+	switch {
+	case err != nil:
 		return "SERVER_ERROR " + err.Error()
+	case len(leftOut) == 0:
+		return string(okLine)
 	}
-	return string(okLine)
+	var b strings.Builder
+	for _, server := range leftOut {
+		fmt.Fprintf(&b, "STAT left_out %s%s", p.servers[server].Name(), lineEnd)
+	}
+	b.WriteString("END")
+	return b.String()
 }
 
 func (s *session) sayNow(r *protocol.Request, line string) {
@@ -111,7 +122,11 @@ func (p *Proxy) explainOn(ctx context.Context, stat func(string, any), role stri
 	stat(role, s.Name())
 	stat(role+":state", state)
 	_, missed := p.missed(server, other, []byte(key))
-	stat(role+":journal", yesNo(missed))
+	journal := yesNo(missed)
+	if missed && p.journals[server].lost() {
+		journal = "unknown"
+	}
+	stat(role+":journal", journal)
 	c, err := p.dial(ctx, server)
 	if err == nil {
 		defer c.Close()

@@ -57,7 +57,7 @@ func TestWhatAServerHoldsSinceALoss(t *testing.T) {
 			t.Run(fmt.Sprintf("server %d, twin missed it at %d", server, at), func(t *testing.T) {
 				p := newTestProxy(t, o)
 				key, twin := []byte("k"), 1-server
-				p.journals[server].loseAt(lostAt, nil)
+				p.journals[server].loseAt(lostByFlush, lostAt, nil)
 				p.journals[twin].add(key, at)
 				expect := func(what string, got, want bool) {
 					t.Helper()
@@ -137,7 +137,7 @@ func TestTheTimeOfALoss(t *testing.T) {
 	j.add([]byte("d"), leftAt) // before all others
 	of("d", 9, 9)
 	other := newTestJournal(10, 1<<20)
-	other.loseAt(9, j.allLater())
+	other.loseAt(lostByFlush, 9, j.allLater())
 	if at, _ := other.lostSinceOf([]byte("b")); at != 12 || other.laterOf([]byte("b")) != 12 || other.laterOf([]byte("a")) != 0 {
 		t.Fatalf("handed over: b was missed at %d", at)
 	}
@@ -153,13 +153,13 @@ func TestTheTimeOfALoss(t *testing.T) {
 	j.addNoted([]byte("one too many"), 15)
 	expect(now, now+60_000)
 	of("b", now, now+60_000)
-	j.loseAt(20, nil)
+	j.loseAt(lostByFlush, 20, nil)
 	expect(20, 20)
 	j.loseUntil(10)
 	expect(20, 20)
 	j.loseUntil(30)
 	expect(30, 30)
-	j.lose()
+	j.lose(lostByFlush)
 	expect(now, now+60_000)
 	j.clearUntil(nil)
 	if at, lost := j.lostSince(); lost || at != 0 {

@@ -22,7 +22,7 @@ func (w *worker) ConnFailed(c *backend.Conn, calls *backend.Call, why error) {
 		}
 		switch {
 		case r.phase == flushingAll:
-			w.p.journals[c.Server.Index].lose()
+			w.p.journals[c.Server.Index].lose(lostByFlush)
 			missed = true
 		case r.phase == mirroring:
 			missed = true

@@ -110,13 +110,13 @@ func (w *worker) flushServers(fl *flush) {
 	w.p.recovery.flushed(fl.delay)
 	for i, c := range w.conns {
 		for !c.Sync().Serves() {
-			w.p.journals[i].lose()
+			w.p.journals[i].lose(lostByFlush)
 			if c.Server.Miss() {
 				break
 			}
 		}
 		if w.p.journals[i].lost() && (fl.delay == 0 || !c.Sync().Serves()) {
-			w.p.journals[i].lose() // this as well
+			w.p.journals[i].lose(lostByFlush) // this as well
 			c.Server.TakeOut(true, "it missed flush_all")
 			continue
 		}
@@ -145,7 +145,7 @@ func (w *worker) flushed(r *request, ok bool) {
 	if ok {
 		fl.done++
 	} else {
-		w.p.journals[r.primary].lose()
+		w.p.journals[r.primary].lose(lostByFlush)
 		w.p.servers[r.primary].TakeOut(true, "it did not run flush_all")
 		for _, at := range w.p.recovery.twins[r.primary] {
 			if twin := w.conns[at]; twin.Sync().Serves() {

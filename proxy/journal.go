@@ -26,6 +26,7 @@ type journal struct {
 	counter  uint64
 	again    map[string]bool // keys that may have been missed again since others were told when
 	overflow bool
+	lostBy   lossReason       // why it has overflowed
 	foreign  bool             // the overflow is another proxy's
 	owed     map[int32]uint64 // when it has overflowed: the twins some of whose keys are not known, and when the last of them was entered
 	lostAt   int64            // when the last key was missed that is not known, Unix milliseconds
@@ -110,7 +111,11 @@ func (j *journal) enter(key []byte, note bool, at int64) added {
 	}
 	size := int64(len(key)) + entrySize
 	if len(j.keys) >= j.most || j.size+size > j.mostSize {
-		j.overflowNow(unixMilliNow())
+		by := lostByNumber
+		if len(j.keys) < j.most {
+			by = lostBySize
+		}
+		j.overflowNow(by, unixMilliNow())
 		j.foreign = false
 		j.owed[j.twinOf(key)] = j.counter
 		return addedLost

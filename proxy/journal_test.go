@@ -185,7 +185,7 @@ func TestJournalIsAList(t *testing.T) {
 				})
 			},
 			"lose": func(*rapid.T) {
-				j.lose()
+				j.lose(lostByFlush)
 				model.lose()
 			},
 			"loseNoted": func(*rapid.T) {
@@ -276,7 +276,7 @@ func TestWhatOthersHaveNoted(t *testing.T) {
 		t.Errorf("left %q, want what this proxy has missed since, and another twin's", keys)
 	}
 	// The same when no key is known any more.
-	j.lose()
+	j.lose(lostByFlush)
 	j.forgetUntil(j.latest(), 0)
 	j.forgetUntil(j.latest()-1, 1)
 	if !j.lost() {
@@ -311,7 +311,7 @@ func TestOwnKeysOutliveTheLossOfOthers(t *testing.T) {
 	for name, enter := range map[string]func(j *journal){
 		"before": func(j *journal) { j.add([]byte("mine"), 0); j.loseNoted(0, 0) },
 		"after":  func(j *journal) { j.loseNoted(0, 0); j.add([]byte("mine"), 0) },
-		"lost":   func(j *journal) { j.lose(); j.loseNoted(0, 0) },
+		"lost":   func(j *journal) { j.lose(lostByFlush); j.loseNoted(0, 0) },
 	} {
 		j := newTestJournal(10, 1<<20)
 		enter(j)

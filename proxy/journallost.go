@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"maps"
 	"time"
 )
@@ -9,12 +10,24 @@ import (
 // any more which keys the server has missed: only when it missed the last of them, and
 // what it has missed after that.
 
+// lossReason says for people why it is not known any more which keys a server has
+// missed.
+type lossReason string
+
+const (
+	lostByNumber lossReason = "more than --journal-keys"
+	lostBySize   lossReason = "more than --journal-memory"
+	lostByFlush  lossReason = "flush_all"
+	lostByOther  lossReason = "another magent has not named them all"
+	lostByBefore lossReason = "the program before did not name them all"
+)
+
 // lose notes that everything may have been missed.
-func (j *journal) lose() {
+func (j *journal) lose(by lossReason) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.counter++
-	j.overflowNow(unixMilliNow())
+	j.overflowNow(by, unixMilliNow())
 	j.forgetLater()
 	j.foreign = false
 	for _, at := range j.twins {
@@ -31,16 +44,16 @@ func (j *journal) loseNoted(at int32, last int64) {
 	for _, e := range j.keys {
 		foreign = foreign && e.foreign // what this proxy has missed is not forgotten with what others have
 	}
-	j.overflowNow(last)
+	j.overflowNow(lostByOther, last)
 	j.foreign = foreign
 	j.owed[at] = max(j.owed[at], j.counter)
 }
 
 // overflowNow forgets the keys, and keeps whose twins they were. last is when a key
 // was missed that does not stand here.
-func (j *journal) overflowNow(last int64) {
+func (j *journal) overflowNow(by lossReason, last int64) {
 	if !j.overflow {
-		j.overflow, j.owed = true, map[int32]uint64{}
+		j.overflow, j.lostBy, j.owed = true, by, map[int32]uint64{}
 	}
 	j.lostAt = max(j.lostAt, last)
 	for key, e := range j.keys {
@@ -93,7 +106,7 @@ func (j *journal) settle(at int32, when uint64) {
 
 // known ends an overflow.
 func (j *journal) known() {
-	j.overflow, j.owed, j.lostAt = false, nil, 0
+	j.overflow, j.lostBy, j.owed, j.lostAt = false, "", nil, 0
 	j.forgetLater()
 	j.count.Store(0)
 }
@@ -136,8 +149,8 @@ func (j *journal) laterOf(key []byte) int64 {
 }
 
 // loseAt is lose for what was missed up to a time, and some keys after that.
-func (j *journal) loseAt(at int64, later map[string]int64) {
-	j.lose()
+func (j *journal) loseAt(by lossReason, at int64, later map[string]int64) {
+	j.lose(by)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.lostAt = at
@@ -161,6 +174,32 @@ func (j *journal) allLater() map[string]int64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return maps.Clone(j.later)
+}
+
+// lossReason is why the keys are not known, "" when they are.
+func (j *journal) lossReason() lossReason {
+	if j.empty() {
+		return ""
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.lostBy
+}
+
+// missedMore says of a server why only a flush helps.
+func missedMore(j *journal) string {
+	return fmt.Sprintf("it has missed more writes than are known (%s)", j.lossReason())
+}
+
+// tellLost logs once of each loss what becomes of the server, and returns whether it
+// is told now.
+func (rc *recovery) tellLost(server int32, told bool) bool {
+	lost := rc.p.journals[server].lost()
+	if lost && !told {
+		rc.p.log.Warn().Str("server", rc.p.servers[server].Name()).Str("why", missedMore(rc.p.journals[server])).
+			Msg("this server will be flushed, and filled from its twins")
+	}
+	return lost
 }
 
 // lost tells whether the keys are not known, so that only a flush helps.

@@ -25,7 +25,7 @@ func TestThePrimaryDecidesOnLeftKeys(t *testing.T) {
 		}
 	}
 	p.left.waiting = []string{"any"}
-	p.journals[0].lose()
+	p.journals[0].lose(lostByFlush)
 	rc.primarySays(0, true, false)
 	if _, second := p.journals[1].find([]byte("any")); second {
 		t.Error("a primary that has missed nobody knows what has decided")

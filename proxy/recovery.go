@@ -255,12 +255,12 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 	switch {
 	case !j.lost() || v.Flush:
 	case rc.p.holdsMore(server):
-		v.Why = "it answers, and has missed more writes than are known: it is flushed when its twin has got what only it holds"
+		v.Why = missedMore(j) + ": it is flushed when its twin has got what only it holds"
 	case rc.care[server].flush.Load() || rc.acts(server) && !rc.rival(server) && !rc.late(server):
 		v.Flush = true
-		v.Why = "it answers and was flushed, because it has missed more writes than are known"
+		v.Why = missedMore(j) + ": it was flushed"
 	default:
-		v.Why = "it answers, and has missed more writes than are known: each key is copied before it is read"
+		v.Why = missedMore(j) + ": each key is copied before it is read"
 	}
 	rc.cleared[server].Store(v.Flush || r.Empty)
 	if v.Flush && !rc.mayFlush(ctx, server) {
@@ -309,12 +309,14 @@ func (rc *recovery) askedLater(server int32) {
 func (rc *recovery) run(ctx context.Context, server int32) {
 	check := time.NewTicker(recoveryCheck)
 	defer check.Stop()
+	lossTold := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-check.C:
 			rc.leftDone()
+			lossTold = rc.tellLost(server, lossTold)
 		case <-rc.wakers[server]:
 		}
 		for rc.step(ctx, server) {
@@ -368,7 +370,7 @@ func (rc *recovery) step(ctx context.Context, server int32) bool {
 		return false // its twins get that first
 	case j.lost():
 		rc.care[server].flush.Store(true)
-		s.TakeOut(true, "it has missed more writes than the journal holds (see --journal-keys)")
+		s.TakeOut(true, missedMore(j)+": it is flushed")
 		return false
 	case !j.empty() && rc.rival(server) && j.onlyForeign():
 		return false // who has noted it replays it; until then it is copied whenever it is asked for
@@ -466,14 +468,23 @@ func (p *Proxy) startRecovery(ctx context.Context) {
 	}
 }
 
-// Resync has every server that serves compared with its twins and given what
-// it lacks. It returns at once.
-func (p *Proxy) Resync() error {
+// Resync has every server compared with its twins and given what it lacks. It returns
+// at once.
+//
+// A server of which a twin is out is left out, and returned: what it does not hold would
+// be answered with an error until the twin is back, although nothing says that it lacks
+// anything.
+func (p *Proxy) Resync() (leftOut []int32, err error) {
 	if p.pools.backup == nil {
-		return fmt.Errorf("%w: there is no backup to copy from or to; name one with -b", ErrOptions)
+		return nil, fmt.Errorf("%w: there is no backup to copy from or to; name one with -b", ErrOptions)
 	}
+	out := func(server int32) bool { return !p.servers[server].Serves() }
 	for i := range p.servers {
-		if len(p.recovery.twins[i]) > 0 {
+		switch {
+		case len(p.recovery.twins[i]) == 0:
+		case slices.ContainsFunc(p.recovery.twins[i], out) && !p.recovery.lacks(int32(i)):
+			leftOut = append(leftOut, int32(i))
+		default:
 			p.recovery.setLacks(int32(i), true)
 			p.recovery.resyncs[i].again()
 			p.servers[i].Doubt("a resync was asked for")
@@ -481,7 +492,7 @@ func (p *Proxy) Resync() error {
 		}
 	}
 	p.recovery.wake()
-	return nil
+	return leftOut, nil
 }
 
 var _ backend.Recovery = (*recovery)(nil)

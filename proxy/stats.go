@@ -229,6 +229,9 @@ func (q *statsQuery) servers() {
 		q.stat(s.Name()+":requests_in_flight", waiting)
 		q.stat(s.Name()+":outages", s.Outages.Load())
 		q.stat(s.Name()+":out_s", int64(s.OutFor()/time.Second))
+		if why := s.OutWhy(); why != "" {
+			q.stat(s.Name()+":out_why", why)
+		}
 		q.stat(s.Name()+":flushes", s.Flushes.Load())
 		if problem := s.Problem(); problem != "" {
 			q.stat(s.Name()+":problem", problem)
@@ -244,6 +247,9 @@ func (q *statsQuery) servers() {
 		q.stat(s.Name()+":complete", complete)
 		q.stat(s.Name()+":journal_keys", q.p.journals[i].length())
 		q.stat(s.Name()+":journal_overflow", yesNo(q.p.journals[i].lost()))
+		if why := q.p.journals[i].lossReason(); why != "" {
+			q.stat(s.Name()+":journal_overflow_why", why)
+		}
 		q.stat(s.Name()+":replayed_keys", r.replayed.Load())
 		q.stat(s.Name()+":resync_done", r.done.Load())
 		q.stat(s.Name()+":resync_total", r.total.Load())

@@ -30,6 +30,7 @@ type handedServer struct {
 	Unclear []string         // see care.unclear
 	Waited  bool             // see backend.Server.Awaited
 	Lost    bool             // it has missed more than is known
+	LostBy  lossReason       // why
 	LostAt  int64            // see journal.lostAt
 	Later   map[string]int64 // see journal.later
 	Lacking bool             // it lacks keys that its twins hold
@@ -75,6 +76,7 @@ func (p *Proxy) Freeze() (state []byte, fds []int, err error) {
 	for i, s := range p.servers {
 		known := handedServer{Lacking: p.recovery.lacks(int32(i))}
 		known.Missed, known.Lost = p.journals[i].all()
+		known.LostBy = p.journals[i].lossReason()
 		known.LostAt, _ = p.journals[i].lostSince()
 		known.Later = p.journals[i].allLater()
 		for _, key := range known.Missed {
@@ -203,7 +205,7 @@ func (p *Proxy) adoptServer(server int32, known handedServer) {
 		s.KnowLife(life)
 	}
 	if known.Lost {
-		p.journals[server].loseAt(cmp.Or(known.LostAt, unixMilliNow()), known.Later)
+		p.journals[server].loseAt(cmp.Or(known.LostBy, lostByBefore), cmp.Or(known.LostAt, unixMilliNow()), known.Later)
 	}
 	for i, key := range known.Missed {
 		p.journals[server].add([]byte(key), known.Times[i])

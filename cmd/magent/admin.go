@@ -45,16 +45,23 @@ func subcommandNamed(name string) *subcommand {
 				return showExplanation(w, r.answers[0].named())
 			}},
 		{name: "resync", questions: []string{"magent resync"}, timeout: adminTimeout,
-			show: func(w io.Writer, _ *settings, _ endpoint, _ *reply) error {
-				_, err := fmt.Fprintln(w, `the resync has begun, or begins when the servers can be reached; "magent status" shows how far it is`)
-				return err
-			}},
+			show: func(w io.Writer, _ *settings, _ endpoint, r *reply) error { return showResync(w, r.answers[0]) }},
 	} {
 		if c.name == name {
 			return &c
 		}
 	}
 	return nil
+}
+
+// showResync says that the resync has begun, and which servers it leaves out.
+func showResync(w io.Writer, leftOut answer) error {
+	text := "the resync has begun"
+	for _, s := range leftOut {
+		text += fmt.Sprintf("; %s is left as it is, because a twin of it is out: ask again when that is back", printable(s.value))
+	}
+	_, err := fmt.Fprintln(w, text+`; "magent status" shows how far it is`)
+	return err
 }
 
 // checkOperands says what is wrong with the words behind the subcommand's name.

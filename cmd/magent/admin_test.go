@@ -110,6 +110,8 @@ func TestExplainWithLittleKnown(t *testing.T) {
 			"key      k\nprimary  a:1          down  unknown\nbackup   [::1]:11211  up    absent\nsame     unknown\n"},
 		{"STAT key k\nSTAT primary a:1\nSTAT primary:state warming\nSTAT primary:journal yes\nSTAT backup b:1\nSTAT backup:state up\nEND\n",
 			"key      k\nprimary  a:1  warming  waits to be replayed\nbackup   b:1  up\nsame     unknown\n"},
+		{"STAT key k\nSTAT primary a:1\nSTAT primary:state warming\nSTAT primary:journal unknown\nEND\n",
+			"key      k\nprimary  a:1   warming  not known whether it is right\nbackup   none\nsame     unknown\n"},
 		{"STAT key k\nSTAT primary a:1\nSTAT primary:news yes\nEND\n",
 			"key      k\nprimary  a:1\nbackup   none\nsame     unknown\n"},
 		{"STAT key k\nSTAT primary a\x1b[2J\nEND\n",
@@ -129,6 +131,10 @@ func TestResyncAsks(t *testing.T) {
 	}
 	if line := <-p.asked; line != "magent resync\r\n" {
 		t.Errorf("it was asked %q", line)
+	}
+	p = startFakeProxy(t, "tcp", "127.0.0.1:0", "STAT left_out b:1\r\nEND\r\n")
+	if out, err := administered(p.port(t), "resync"); err != nil || !strings.HasPrefix(out, "the resync has begun; b:1 is left as it is, because a twin") {
+		t.Errorf("it says %q, error %v", out, err)
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 )
 
 // statsOf makes the answers to stats, stats settings and stats servers. Each
-// server is "name role state", and may have missed more than is known: "overflow".
+// server is "name role state" and what is so with it besides: overflow or flush, it has
+// missed more than is known; refused, or unreached.
 func statsOf(servers ...string) string {
 	var b strings.Builder
 	b.WriteString("STAT pid 7\nSTAT uptime 90061\nSTAT magent_version 1.2.3\nSTAT curr_connections 3\nSTAT max_connections 50\n" +
@@ -21,8 +22,13 @@ func statsOf(servers ...string) string {
 	for _, s := range servers {
 		f := strings.Fields(s)
 		fmt.Fprintf(&b, "STAT %s:state %s\nSTAT %s:role %s\nSTAT %s:complete yes\nSTAT %s:journal_keys 12\n", f[0], f[2], f[0], f[1], f[0], f[0])
-		if len(f) > 3 {
-			fmt.Fprintf(&b, "STAT %s:journal_overflow yes\n", f[0])
+		for _, word := range f[3:] {
+			b.WriteString(map[string]string{
+				"overflow":  "STAT " + f[0] + ":journal_overflow yes\n",
+				"flush":     "STAT " + f[0] + ":journal_overflow yes\nSTAT " + f[0] + ":journal_overflow_why flush_all\n",
+				"refused":   "STAT " + f[0] + ":out_why connection refused\n",
+				"unreached": "STAT " + f[0] + ":version unknown\n",
+			}[word])
 		}
 		fmt.Fprintf(&b, "STAT %s:out_s 65\nSTAT %s:resync_done 41\nSTAT %s:resync_total 100\nSTAT %s:resync_eta_s 59\n", f[0], f[0], f[0], f[0])
 	}

@@ -86,8 +86,11 @@ func explainCopy(stats map[string]string, role string) []string {
 		expiry = "never expires"
 	}
 	journal := ""
-	if stats[role+":journal"] == "yes" {
+	switch stats[role+":journal"] {
+	case "yes":
 		journal = "waits to be replayed"
+	case "unknown":
+		journal = "not known whether it is right"
 	}
 	return []string{
 		printable(address), of("state", "", ""), present, size, of("flags", "flags ", ""), expiry, of("token", "token ", ""), journal,

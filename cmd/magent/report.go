@@ -37,9 +37,11 @@ type serverReport struct {
 	Role         string `json:"role"`
 	State        string `json:"state"`
 	OutS         int64  `json:"out_s"`
+	OutWhy       string `json:"out_why"` // "" while it serves
 	Complete     string `json:"complete"`
 	MissedKeys   int64  `json:"missed_keys"`
-	MissedMore   bool   `json:"missed_more"` // than is known
+	MissedMore   bool   `json:"missed_more"`     // than is known
+	MissedWhy    string `json:"missed_more_why"` // "" when all is known
 	ReplayedKeys int64  `json:"replayed_keys"`
 	ResyncDone   int64  `json:"resync_done"`
 	ResyncTotal  int64  `json:"resync_total"`
@@ -127,10 +129,14 @@ func (s *serverReport) set(field, value string) {
 		s.Problem = value
 	case "out_s":
 		s.OutS = whole(value)
+	case "out_why":
+		s.OutWhy = value
 	case "journal_keys":
 		s.MissedKeys = whole(value)
 	case "journal_overflow":
 		s.MissedMore = value == "yes"
+	case "journal_overflow_why":
+		s.MissedWhy = value
 	case "replayed_keys":
 		s.ReplayedKeys = whole(value)
 	case "resync_done":

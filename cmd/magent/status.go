@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -70,6 +71,9 @@ func (about *report) writeTable(w io.Writer) {
 		missed := fmt.Sprint(s.MissedKeys)
 		if s.MissedMore {
 			missed = "too many"
+			if s.MissedWhy == "flush_all" {
+				missed = s.MissedWhy
+			}
 		}
 		rows = append(rows, []string{
 			printable(s.Name), printable(s.Role), printable(s.State), printable(s.Complete),
@@ -101,7 +105,8 @@ func (about *report) words() []string {
 		words = append(words, "Keys without a server that is up or warming are answered SERVER_ERROR: "+about.Problem+".")
 	}
 	for _, s := range about.Servers {
-		if text := s.words(about.hasTwin(s)); text != "" {
+		twins := about.twinsOf(s)
+		if text := s.words(len(twins) > 0, slices.ContainsFunc(twins, serverReport.serves)); text != "" {
 			words = append(words, text)
 		}
 	}
@@ -130,40 +135,27 @@ func (about *report) mirrored() bool {
 	return true
 }
 
-// hasTwin says whether another server can hold the second copies of a server's
-// keys.
-func (about *report) hasTwin(s serverReport) bool {
-	for _, other := range about.Servers {
-		if other.Name != s.Name && (s.isPrimary() && other.isBackup() || s.isBackup() && other.isPrimary()) {
-			return true
-		}
-	}
-	return false
+// twinsOf are the servers that can hold the second copies of a server's keys.
+func (about *report) twinsOf(s serverReport) []serverReport {
+	return slices.DeleteFunc(slices.Clone(about.Servers), func(other serverReport) bool {
+		return other.Name == s.Name || !(s.isPrimary() && other.isBackup() || s.isBackup() && other.isPrimary())
+	})
 }
 
 // words say of one server that is not up what that means, and what happens by
-// itself.
-func (s serverReport) words(hasTwin bool) string {
-	if s.Problem != "" && !s.serves() {
+// itself. twin tells whether another server holds second copies of its keys, and
+// answers whether one of these serves.
+func (s serverReport) words(twin, answers bool) string {
+	switch {
+	case s.Problem != "" && !s.serves():
 		return fmt.Sprintf("%s. It has been out for %s and is tried again at least once a second.", s.refusal(), longTime(s.OutS))
-	}
-	switch s.State {
-	case "down":
-		text := fmt.Sprintf("%s is down: it has been out of reach for %s and has missed nothing so far. It is tried again at least once a second.", printable(s.Name), longTime(s.OutS))
-		if hasTwin {
-			text += " Its twins answer for it where they serve."
-		}
-		return text
-	case "dirty":
-		text := fmt.Sprintf("%s is dirty: it has been out of reach for %s and has missed writes.", printable(s.Name), longTime(s.OutS))
-		if hasTwin {
-			return text + " Its twins answer for it where they serve. It is tried again at least once a second, and when it answers it " + s.mending() + " before anything old is read."
-		}
-		return text + " It is tried again at least once a second, and flushed when it answers."
-	case "warming":
-		if s.MissedMore {
-			return fmt.Sprintf("%s is warming: it has missed more writes than are known. Each key is copied from its twins before it is read, until the server can be flushed and filled anew. Until then its twins have to stay up.", printable(s.Name))
-		}
+	case s.State == "down", s.State == "dirty":
+		return s.wordsWhenOut(twin, answers)
+	case s.State == "warming" && s.MissedMore:
+		return fmt.Sprintf("%s is warming: %s. Each key is copied from its twins before it is read, until the server can be flushed and filled anew. Until then its twins have to stay up.", printable(s.Name), s.missedMore())
+	case s.State == "warming" && !answers:
+		return fmt.Sprintf("%s is warming: it serves, but may lack keys, and no twin of it serves. What it does not hold is answered SERVER_ERROR until a twin is back, or counts as gone (--lost-after).", printable(s.Name))
+	case s.State == "warming":
 		text := fmt.Sprintf("%s is warming: it serves, and what it lacks is copied from its twins", printable(s.Name))
 		if s.ResyncTotal > 0 {
 			text += fmt.Sprintf(": %d of %d keys so far", min(s.ResyncDone, s.ResyncTotal), s.ResyncTotal)
@@ -176,12 +168,46 @@ func (s serverReport) words(hasTwin bool) string {
 	return ""
 }
 
-// mending says what becomes of a server that answers again.
-func (s serverReport) mending() string {
-	if s.MissedMore {
-		return "is flushed and filled from them"
+// wordsWhenOut are words for a server that does not serve.
+func (s serverReport) wordsWhenOut(twin, answers bool) string {
+	text := fmt.Sprintf("%s is %s", printable(s.Name), printable(s.State))
+	if s.OutWhy != "" {
+		text += ": " + printable(s.OutWhy) + ". It"
+	} else {
+		text += ": it"
 	}
-	return "gets what it has missed from them"
+	switch {
+	case s.State == "down" && s.Version == "unknown":
+		text += fmt.Sprintf(" has not been reached since magent started %s ago.", longTime(s.OutS))
+	case s.State == "down":
+		text += fmt.Sprintf(" has been out of reach for %s and has missed nothing so far.", longTime(s.OutS))
+	case s.MissedMore && s.MissedWhy != "":
+		text += fmt.Sprintf(" has been out of reach for %s, and %s.", longTime(s.OutS), s.missedMore())
+	default:
+		text += fmt.Sprintf(" has been out of reach for %s and has missed writes.", longTime(s.OutS))
+	}
+	if answers {
+		text += " Its twins answer for it where they serve."
+	}
+	text += " It is tried again at least once a second"
+	switch {
+	case s.State == "down":
+		return text + "."
+	case !twin:
+		return text + ", and flushed when it answers."
+	case s.MissedMore:
+		return text + ", and when it answers it is flushed and filled from its twins before anything old is read."
+	}
+	return text + ", and when it answers it gets what it has missed from its twins before anything old is read."
+}
+
+// missedMore says why it is not known what the server has missed.
+func (s serverReport) missedMore() string {
+	text := "it has missed more writes than are known"
+	if s.MissedWhy != "" {
+		text += " (" + printable(s.MissedWhy) + ")"
+	}
+	return text
 }
 
 // longTime writes a time for people, in its two largest units.

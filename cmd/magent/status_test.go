@@ -24,13 +24,13 @@ SERVER           ROLE     STATE    COMPLETE  MISSED  COPIED      WAITING
 10.0.0.1:11211   primary  warming  yes       12      41 %, 59 s  0
 10.0.0.12:11211  backup   dirty    yes       12                  0
 
-10.0.0.1:11211 is warming: it serves, and what it lacks is copied from its
-twins: 41 of 100 keys so far, the rest in about 59 s. It is up when that is
-done. Until then its twins have to stay up.
+10.0.0.1:11211 is warming: it serves, but may lack keys, and no twin of it
+serves. What it does not hold is answered SERVER_ERROR until a twin is back, or
+counts as gone (--lost-after).
 10.0.0.12:11211 is dirty: it has been out of reach for 1 min 5 s and has missed
 writes. Its twins answer for it where they serve. It is tried again at least
-once a second, and when it answers it gets what it has missed from them before
-anything old is read.
+once a second, and when it answers it gets what it has missed from its twins
+before anything old is read.
 `
 	if out != want {
 		t.Errorf("got\n%swant\n%s", out, want)
@@ -47,8 +47,13 @@ func TestStatusSaysWhatIsWrong(t *testing.T) {
 		{"a:1 both up,b:1 primary up", []string{"Not every key has a backup"}},
 		{"a:1 primary down,b:1 backup up", []string{"a:1 is down: it has been out of reach for 1 min 5 s and has missed nothing", "Its twins answer for it"}},
 		{"a:1 primary down,b:1 backup down", []string{"answered SERVER_ERROR: a:1 is down and b:1 is down: start memcached there"}},
-		{"a:1 primary dirty overflow,b:1 backup up", []string{"a:1 primary dirty yes too many 0", "when it answers it is flushed and filled from them before"}},
+		{"a:1 primary dirty overflow,b:1 backup up", []string{"a:1 primary dirty yes too many 0", "when it answers it is flushed and filled from its twins before"}},
 		{"a:1 primary warming overflow,b:1 backup up", []string{"a:1 primary warming yes too many", "a:1 is warming: it has missed more writes than are known"}},
+		{"a:1 primary dirty flush,b:1 backup up", []string{"a:1 primary dirty yes flush_all 0", "has missed more writes than are known (flush_all). Its twins"}},
+		{"a:1 primary down refused,b:1 backup up", []string{"a:1 is down: connection refused. It has been out of reach for 1 min 5 s", "Its twins answer for it"}},
+		{"a:1 primary down unreached,b:1 backup up", []string{"a:1 is down: it has not been reached since magent started 1 min 5 s ago. Its twins"}},
+		{"a:1 primary warming,b:1 backup up", []string{"what it lacks is copied from its twins: 41 of 100 keys so far, the rest in about 59 s. It is up when"}},
+		{"a:1 primary warming,b:1 backup dirty", []string{"a:1 is warming: it serves, but may lack keys"}},
 		{"a:1 primary dirty", []string{"flushed when it answers"}},
 		{"a:1 primary new\x1bword,b:1 backup up", []string{`"new\x1bword"`}},
 	} {
