@@ -50,7 +50,7 @@ func (p *Proxy) resyncAsked() string {
 	leftOut, err := p.Resync()
 	switch {
 	case err != nil:
-		return "SERVER_ERROR " + err.Error()
+		return "CLIENT_ERROR " + err.Error()
 	case len(leftOut) == 0:
 		return string(okLine)
 	}

@@ -50,25 +50,26 @@ func (p *Proxy) rivalsTell(server, twin int32, key []byte) bool {
 }
 
 // ranLater tells whether a server of whose keys it is not known which it has missed
-// has run a write of a key without its twin since it missed the last of them.
+// has run a write of a key without its twin since it missed the last of them, or since
+// the last that may have been of this key.
 func (p *Proxy) ranLater(server, twin int32, key []byte) bool {
-	since, lost := p.journals[server].lostSinceOf(key)
-	if !lost {
+	at, own, missed := p.journals[twin].missedBy(key)
+	if !missed {
 		return false
 	}
-	at, missed := p.journals[twin].missedAt(key)
-	return missed && at > since
+	since, lost := p.journals[server].lostSinceOf(key, own)
+	return lost && at > since
 }
 
 // holdsMore tells whether a server of whose keys it is not known which it has missed
 // holds what its twins have missed since. It must not be flushed before they have it.
 func (p *Proxy) holdsMore(server int32) bool {
-	first, lost := p.journals[server].lostSince()
+	first, lost := p.journals[server].lossTimes()
 	if !lost {
 		return false
 	}
-	since := func(key []byte) int64 {
-		at, _ := p.journals[server].lostSinceOf(key)
+	since := func(key []byte, own bool) int64 {
+		at, _ := p.journals[server].lostSinceOf(key, own)
 		return at
 	}
 	p.recovery.twoJournals.Lock() // nobody else locks two
@@ -92,9 +93,9 @@ func (p *Proxy) undecidedTwins(server int32) (twins []int32) {
 // emptied forgets what a server has missed that holds nothing. What only a twin
 // holds that has to be flushed stays: it is copied first.
 func (p *Proxy) emptied(server int32) {
-	times := map[int32]int64{}
+	times := map[int32]lossTimes{}
 	for _, twin := range p.recovery.twins[server] {
-		if since, lost := p.journals[twin].lostSince(); lost {
+		if since, lost := p.journals[twin].lossTimes(); lost {
 			times[twin] = since
 		}
 	}

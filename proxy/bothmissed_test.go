@@ -57,7 +57,7 @@ func TestWhatAServerHoldsSinceALoss(t *testing.T) {
 			t.Run(fmt.Sprintf("server %d, twin missed it at %d", server, at), func(t *testing.T) {
 				p := newTestProxy(t, o)
 				key, twin := []byte("k"), 1-server
-				p.journals[server].loseAt(lostByFlush, lostAt, nil)
+				p.journals[server].loseAt(lostByFlush, lossTimes{lostAt, lostAt}, nil)
 				p.journals[twin].add(key, at)
 				expect := func(what string, got, want bool) {
 					t.Helper()
@@ -99,6 +99,67 @@ func TestWhatAServerHoldsSinceALoss(t *testing.T) {
 	}
 }
 
+// Where this proxy alone has written too many keys without a server, the key that the
+// twin has missed of it before is right on the server: it has not been written on the
+// twin since, or the twin would have it.
+//
+// promise: C6, C7
+func TestALossLeavesWhatThisProxyWroteBefore(t *testing.T) {
+	o := Defaults()
+	o.Primaries, o.Backups = []string{"127.0.0.1:1"}, []string{"127.0.0.1:2"}
+	o.JournalKeys = 2
+	for _, c := range []struct {
+		at      int64
+		foreign bool
+		right   bool
+	}{
+		{0, false, false}, {leftAt, false, false}, {50, false, false}, {60, false, true}, {101, false, true},
+		{60, true, false}, {101, true, true},
+	} {
+		p := newTestProxy(t, o)
+		key := []byte("k")
+		p.journals[0].addNoted([]byte("another proxy's"), 50)
+		p.journals[0].add([]byte("a"), 100)
+		p.journals[0].overflowNow(lostByNumber, 100)
+		if c.foreign {
+			p.journals[1].addNoted(key, c.at)
+		} else {
+			p.journals[1].add(key, c.at)
+		}
+		if _, missed := p.missed(0, 1, key); missed == c.right || p.holdsMore(0) != c.right {
+			t.Errorf("%+v: missed %v, holds more %v", c, missed, p.holdsMore(0))
+		}
+		p.emptied(1)
+		if _, missed := p.journals[1].find(key); missed != c.right {
+			t.Errorf("%+v: the empty twin still has to get it: %v", c, missed)
+		}
+	}
+	// What may be of this key all the same.
+	for name, lose := range map[string]func(j *journal){
+		"flush_all":                func(j *journal) { j.lose(lostByFlush) },
+		"another proxy":            func(j *journal) { j.loseNoted(1, 200) },
+		"a flush_all that was due": func(j *journal) { j.loseUntil(200) },
+		"too many of another proxy": func(j *journal) {
+			j.addNoted([]byte("b"), 200)
+			j.addNoted([]byte("c"), 200)
+			j.addNoted([]byte("d"), 200)
+		},
+		"one of another proxy, by name": func(j *journal) { j.addNoted([]byte("k"), 200) },
+		"the program before an upgrade": func(j *journal) { j.loseAt(lostByOther, lossTimes{200, 200}, nil) },
+	} {
+		p := newTestProxy(t, o)
+		p.journals[0].overflowNow(lostByNumber, 100)
+		p.journals[1].add([]byte("k"), 60)
+		if _, missed := p.missed(0, 1, []byte("k")); missed {
+			t.Errorf("%s: before it, the key counts as missed", name)
+		}
+		lose(p.journals[0])
+		if _, missed := p.missed(0, 1, []byte("k")); !missed {
+			t.Errorf("%s: the key counts as right", name)
+		}
+	}
+}
+
 // When the last key was missed that is not known.
 //
 // promise: C6
@@ -124,7 +185,7 @@ func TestTheTimeOfALoss(t *testing.T) {
 	expect(9, 9)
 	of := func(key string, least, most int64) {
 		t.Helper()
-		if at, lost := j.lostSinceOf([]byte(key)); !lost || at < least || at > most {
+		if at, lost := j.lostSinceOf([]byte(key), false); !lost || at < least || at > most {
 			t.Fatalf("%s: lost %v since %d, want %d to %d", key, lost, at, least, most)
 		}
 	}
@@ -137,8 +198,8 @@ func TestTheTimeOfALoss(t *testing.T) {
 	j.add([]byte("d"), leftAt) // before all others
 	of("d", 9, 9)
 	other := newTestJournal(10, 1<<20)
-	other.loseAt(lostByFlush, 9, j.allLater())
-	if at, _ := other.lostSinceOf([]byte("b")); at != 12 || other.laterOf([]byte("b")) != 12 || other.laterOf([]byte("a")) != 0 {
+	other.loseAt(lostByFlush, lossTimes{9, 9}, j.allLater())
+	if at, _ := other.lostSinceOf([]byte("b"), false); at != 12 || other.laterOf([]byte("b")) != 12 || other.laterOf([]byte("a")) != 0 {
 		t.Fatalf("handed over: b was missed at %d", at)
 	}
 	j.loseNoted(0, 10) // keeps what is known since
@@ -153,7 +214,7 @@ func TestTheTimeOfALoss(t *testing.T) {
 	j.addNoted([]byte("one too many"), 15)
 	expect(now, now+60_000)
 	of("b", now, now+60_000)
-	j.loseAt(lostByFlush, 20, nil)
+	j.loseAt(lostByFlush, lossTimes{20, 20}, nil)
 	expect(20, 20)
 	j.loseUntil(10)
 	expect(20, 20)

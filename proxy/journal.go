@@ -30,6 +30,7 @@ type journal struct {
 	foreign  bool             // the overflow is another proxy's
 	owed     map[int32]uint64 // when it has overflowed: the twins some of whose keys are not known, and when the last of them was entered
 	lostAt   int64            // when the last key was missed that is not known, Unix milliseconds
+	lostWide int64            // the same of those that count also where the twin has missed this proxy's write; see lostSinceOf
 	later    map[string]int64 // keys that were missed after that, and when
 	laterLen int64            // bytes of them
 }
@@ -165,6 +166,21 @@ func (j *journal) missedAt(key []byte) (at int64, missed bool) {
 	e, missed := j.keys[string(key)]
 	return e.at, missed
 }
+
+// missedBy is missedAt, and tells whether this proxy wrote the key then, which is known to
+// have been on the twin.
+func (j *journal) missedBy(key []byte) (at int64, own, missed bool) {
+	if j.empty() {
+		return 0, false, false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e, missed := j.keys[string(key)]
+	return e.at, e.isOwn(), missed
+}
+
+// isOwn tells whether this proxy wrote the key when it was missed, and for certain.
+func (e entry) isOwn() bool { return !e.foreign && e.at > leftAt }
 
 // drop takes a key out that was missed at a time, or before.
 func (j *journal) drop(key []byte, at int64) {
@@ -399,7 +415,7 @@ func (j *journal) all() (keys []string, overflow bool) {
 
 // clearUntil forgets what was missed up to a time of each twin, and of those that
 // are not named everything: the server has been emptied.
-func (j *journal) clearUntil(times map[int32]int64) {
+func (j *journal) clearUntil(times map[int32]lossTimes) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.overflow || len(times) == 0 {
@@ -407,7 +423,7 @@ func (j *journal) clearUntil(times map[int32]int64) {
 		j.known()
 	}
 	for key, e := range j.keys {
-		if since, named := times[j.twinOf([]byte(key))]; !named || e.at <= since {
+		if since, named := times[j.twinOf([]byte(key))]; !named || e.at <= since.of(e.isOwn()) {
 			j.take(key)
 		}
 	}

@@ -22,6 +22,22 @@ const (
 	lostByBefore lossReason = "the program before did not name them all"
 )
 
+// wide tells whether a key may have been missed then whatever the twin has missed: not
+// where this proxy alone has written too many keys. It has written the key that the twin
+// has missed on the server, and none of it on the twin since, or that would be known.
+func (by lossReason) wide() bool { return by != lostByNumber && by != lostBySize }
+
+// lossTimes are journal.lostAt and journal.lostWide.
+type lossTimes struct{ at, wide int64 }
+
+// of is the one that counts for a key that this proxy wrote without the twin, or another.
+func (l lossTimes) of(own bool) int64 {
+	if own {
+		return l.wide
+	}
+	return l.at
+}
+
 // lose notes that everything may have been missed.
 func (j *journal) lose(by lossReason) {
 	j.mu.Lock()
@@ -55,14 +71,21 @@ func (j *journal) overflowNow(by lossReason, last int64) {
 	if !j.overflow {
 		j.overflow, j.lostBy, j.owed = true, by, map[int32]uint64{}
 	}
-	j.lostAt = max(j.lostAt, last)
+	j.raiseLoss(last, by.wide())
 	for key, e := range j.keys {
-		j.lostAt = max(j.lostAt, e.at)
+		j.raiseLoss(e.at, e.foreign)
 		at := j.twinOf([]byte(key))
 		j.owed[at] = max(j.owed[at], e.when)
 	}
 	j.forget()
 	j.count.Store(1)
+}
+
+func (j *journal) raiseLoss(at int64, wide bool) {
+	j.lostAt = max(j.lostAt, at)
+	if wide {
+		j.lostWide = max(j.lostWide, at)
+	}
 }
 
 // missLater notes when a key was missed that comes after the overflow. At time 0 the
@@ -82,7 +105,7 @@ func (j *journal) missLater(key []byte, own bool, at int64) {
 	}
 	if !known && len(j.later) >= j.most || j.laterLen > j.mostSize {
 		j.forgetLater()
-		j.lostAt = max(j.lostAt, now)
+		j.raiseLoss(now, !own)
 		return
 	}
 	if j.later == nil {
@@ -106,7 +129,7 @@ func (j *journal) settle(at int32, when uint64) {
 
 // known ends an overflow.
 func (j *journal) known() {
-	j.overflow, j.lostBy, j.owed, j.lostAt = false, "", nil, 0
+	j.overflow, j.lostBy, j.owed, j.lostAt, j.lostWide = false, "", nil, 0, 0
 	j.forgetLater()
 	j.count.Store(0)
 }
@@ -131,14 +154,25 @@ func (j *journal) lostSince() (at int64, lost bool) {
 	return j.lostAt, j.overflow
 }
 
-// lostSinceOf is lostSince for one key.
-func (j *journal) lostSinceOf(key []byte) (at int64, lost bool) {
-	if j.empty() {
+// lostSinceOf is lostSince for one key. own tells whether the twin has missed a write of
+// it by this proxy: then only a later loss counts that this proxy does not know of key by
+// key.
+func (j *journal) lostSinceOf(key []byte, own bool) (at int64, lost bool) {
+	times, lost := j.lossTimes()
+	if !lost {
 		return 0, false
+	}
+	return max(times.of(own), j.laterOf(key)), true
+}
+
+// lossTimes are both times of the loss.
+func (j *journal) lossTimes() (times lossTimes, lost bool) {
+	if j.empty() {
+		return lossTimes{}, false
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return max(j.lostAt, j.later[string(key)]), j.overflow
+	return lossTimes{j.lostAt, j.lostWide}, j.overflow
 }
 
 // laterOf is when a key was missed after the overflow, 0 if it was not.
@@ -149,11 +183,11 @@ func (j *journal) laterOf(key []byte) int64 {
 }
 
 // loseAt is lose for what was missed up to a time, and some keys after that.
-func (j *journal) loseAt(by lossReason, at int64, later map[string]int64) {
+func (j *journal) loseAt(by lossReason, times lossTimes, later map[string]int64) {
 	j.lose(by)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.lostAt = at
+	j.lostAt, j.lostWide = times.at, times.wide
 	for key, at := range later {
 		j.missLater([]byte(key), false, at)
 	}
@@ -165,7 +199,7 @@ func (j *journal) loseUntil(at int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.overflow {
-		j.lostAt = max(j.lostAt, at)
+		j.raiseLoss(at, true)
 	}
 }
 
@@ -210,14 +244,15 @@ func (j *journal) lost() bool {
 
 // holdsLater tells whether a key of one twin was missed after a time, which since
 // tells for each key, and which is not before the first.
-func (j *journal) holdsLater(at int32, first int64, since func(key []byte) int64) bool {
+func (j *journal) holdsLater(at int32, first lossTimes, since func(key []byte, own bool) int64) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for name, e := range j.keys {
-		if e.at <= first {
+		own := e.isOwn()
+		if e.at <= first.of(own) {
 			continue
 		}
-		if key := []byte(name); j.twinOf(key) == at && e.at > since(key) {
+		if key := []byte(name); j.twinOf(key) == at && e.at > since(key, own) {
 			return true
 		}
 	}

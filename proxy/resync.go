@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,6 +83,35 @@ func (r *resync) eta() time.Duration {
 		return 0
 	}
 	return time.Duration(float64(time.Since(time.Unix(0, at))) / float64(done) * float64(total-done))
+}
+
+var errNoBackup = errors.New("there is no backup to copy from or to: start magent with -b too")
+
+// Resync has every server compared with its twins and given what it lacks. It returns
+// at once.
+//
+// A server of which a twin is out is left out, and returned: what it does not hold would
+// be answered with an error until the twin is back, although nothing says that it lacks
+// anything.
+func (p *Proxy) Resync() (leftOut []int32, err error) {
+	if p.pools.backup == nil {
+		return nil, errNoBackup
+	}
+	out := func(server int32) bool { return !p.servers[server].Serves() }
+	for i := range p.servers {
+		switch {
+		case len(p.recovery.twins[i]) == 0:
+		case slices.ContainsFunc(p.recovery.twins[i], out) && !p.recovery.lacks(int32(i)):
+			leftOut = append(leftOut, int32(i))
+		default:
+			p.recovery.setLacks(int32(i), true)
+			p.recovery.resyncs[i].again()
+			p.servers[i].Doubt("a resync was asked for")
+			p.wg.Go(func() { p.recovery.tellLacking(p.servers[i]) }) // another proxy may have to do it
+		}
+	}
+	p.recovery.wake()
+	return leftOut, nil
 }
 
 // resync copies to a server what it lacks of its twins' keys. It returns true

@@ -25,14 +25,16 @@ type handedState struct {
 
 // handedServer is what is known of one server.
 type handedServer struct {
-	Missed  []string         // keys that it has missed
-	Times   []int64          // of each; see entry.at
-	Unclear []string         // see care.unclear
-	Waited  bool             // see backend.Server.Awaited
-	Lost    bool             // it has missed more than is known
-	LostBy  lossReason       // why
-	LostAt  int64            // see journal.lostAt
+	Missed  []string   // keys that it has missed
+	Times   []int64    // of each; see entry.at
+	Unclear []string   // see care.unclear
+	Waited  bool       // see backend.Server.Awaited
+	Lost    bool       // it has missed more than is known
+	LostBy  lossReason // why
+	LostAt  int64      // see lossTimes
+	Wide    int64
 	Later   map[string]int64 // see journal.later
+	Dirty   bool             // it is out, and writes were made without it
 	Lacking bool             // it lacks keys that its twins hold
 	Life    string           // that it was known in, "" for none
 }
@@ -77,16 +79,16 @@ func (p *Proxy) Freeze() (state []byte, fds []int, err error) {
 		known := handedServer{Lacking: p.recovery.lacks(int32(i))}
 		known.Missed, known.Lost = p.journals[i].all()
 		known.LostBy = p.journals[i].lossReason()
-		known.LostAt, _ = p.journals[i].lostSince()
+		times, _ := p.journals[i].lossTimes()
+		known.LostAt, known.Wide = times.at, times.wide
 		known.Later = p.journals[i].allLater()
 		for _, key := range known.Missed {
 			at, _ := p.journals[i].missedAt([]byte(key))
 			known.Times = append(known.Times, at)
 		}
 		known.Unclear, known.Waited = p.recovery.allUnclear(int32(i)), s.Awaited()
-		if state, _ := s.Load(); state == backend.Dirty && len(known.Missed) == 0 {
-			known.Lost = true
-		}
+		state, _ := s.Load()
+		known.Dirty = state == backend.Dirty
 		if life, ok := s.Life(); ok {
 			known.Life = life.String()
 		}
@@ -205,7 +207,11 @@ func (p *Proxy) adoptServer(server int32, known handedServer) {
 		s.KnowLife(life)
 	}
 	if known.Lost {
-		p.journals[server].loseAt(cmp.Or(known.LostBy, lostByBefore), cmp.Or(known.LostAt, unixMilliNow()), known.Later)
+		times := lossTimes{known.LostAt, known.Wide}
+		if known.LostBy == "" { // an older program
+			times = lossTimes{unixMilliNow(), unixMilliNow()}
+		}
+		p.journals[server].loseAt(cmp.Or(known.LostBy, lostByBefore), times, known.Later)
 	}
 	for i, key := range known.Missed {
 		p.journals[server].add([]byte(key), known.Times[i])
@@ -213,7 +219,7 @@ func (p *Proxy) adoptServer(server int32, known handedServer) {
 	for _, key := range known.Unclear {
 		p.recovery.unclear(server, []byte(key))
 	}
-	if known.Lost || len(known.Missed) > 0 {
+	if known.Lost || known.Dirty || len(known.Missed) > 0 {
 		s.Miss()
 	}
 	p.recovery.setLacks(server, known.Lacking)

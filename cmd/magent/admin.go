@@ -34,10 +34,10 @@ type subcommand struct {
 	show      func(w io.Writer, s *settings, where endpoint, r *reply) error
 }
 
-// subcommandNamed returns the subcommand of a name, nil when there is none.
-func subcommandNamed(name string) *subcommand {
+// subcommands are all there are.
+func subcommands() []subcommand {
 	about := []string{"stats", "stats settings", "stats servers"}
-	for _, c := range []subcommand{
+	return []subcommand{
 		{name: "check", questions: about, timeout: checkTimeout, here: true, show: showCheck},
 		{name: "status", questions: about, timeout: adminTimeout, show: showStatus},
 		{name: "explain", operand: "KEY", check: checkKey, questions: []string{"magent explain"}, timeout: adminTimeout,
@@ -46,12 +46,26 @@ func subcommandNamed(name string) *subcommand {
 			}},
 		{name: "resync", questions: []string{"magent resync"}, timeout: adminTimeout,
 			show: func(w io.Writer, _ *settings, _ endpoint, r *reply) error { return showResync(w, r.answers[0]) }},
-	} {
+	}
+}
+
+// subcommandNamed returns the subcommand of a name, nil when there is none.
+func subcommandNamed(name string) *subcommand {
+	for _, c := range subcommands() {
 		if c.name == name {
 			return &c
 		}
 	}
 	return nil
+}
+
+// commandNames are the words that ask for something else than to serve.
+func commandNames() []string {
+	names := []string{"help", "version"}
+	for _, c := range subcommands() {
+		names = append(names, c.name)
+	}
+	return names
 }
 
 // showResync says that the resync has begun, and which servers it leaves out.

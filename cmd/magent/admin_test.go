@@ -111,11 +111,11 @@ func TestExplainWithLittleKnown(t *testing.T) {
 		{"STAT key k\nSTAT primary a:1\nSTAT primary:state warming\nSTAT primary:journal yes\nSTAT backup b:1\nSTAT backup:state up\nEND\n",
 			"key      k\nprimary  a:1  warming  waits to be replayed\nbackup   b:1  up\nsame     unknown\n"},
 		{"STAT key k\nSTAT primary a:1\nSTAT primary:state warming\nSTAT primary:journal unknown\nEND\n",
-			"key      k\nprimary  a:1   warming  not known whether it is right\nbackup   none\nsame     unknown\n"},
+			"key      k\nprimary  a:1   warming  not known whether it is right\nbackup   none\n"},
 		{"STAT key k\nSTAT primary a:1\nSTAT primary:news yes\nEND\n",
-			"key      k\nprimary  a:1\nbackup   none\nsame     unknown\n"},
+			"key      k\nprimary  a:1\nbackup   none\n"},
 		{"STAT key k\nSTAT primary a\x1b[2J\nEND\n",
-			"key      k\nprimary  \"a\\x1b[2J\"\nbackup   none\nsame     unknown\n"},
+			"key      k\nprimary  \"a\\x1b[2J\"\nbackup   none\n"},
 	} {
 		p := startFakeProxy(t, "tcp", "127.0.0.1:0", c.answer)
 		if out, err := administered("explain", "k", p.port(t)); err != nil || out != c.want {
@@ -275,7 +275,7 @@ func TestMistakesInSubcommands(t *testing.T) {
 		{[]string{"explain", "a\x7f"}, `the key "a\x7f" holds '\x7f': keys that only the binary protocol and base64 can name cannot be explained`},
 		{[]string{"explain", strings.Repeat("k", 251)}, "the key has 251 bytes: give one of at most 250"},
 		{[]string{"resync", "x"}, `unexpected argument "x": write magent resync, and flags only`},
-		{[]string{"resink"}, `unexpected argument "resink": every value belongs to a flag, such as -s HOST:PORT`},
+		{[]string{"resink"}, `unexpected argument "resink": did you mean resync?`},
 		{[]string{"resync", "--prot", "1"}, "unknown flag --prot: did you mean --port?"},
 		{[]string{"resync", "-p", "0"}, "nothing says where magent listens: give -p its port, or -f its socket"},
 		{[]string{"resync", "-p", "-1"}, "-p -1 does not say at which port magent listens: give the one that its log tells"},

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 	"github.com/urfave/cli/v2"
@@ -16,13 +19,21 @@ func applyConfigFile(c *cli.Context, rows []setting, path string) error {
 	values := map[string]any{}
 	document, err := toml.DecodeFile(path, &values)
 	if err != nil {
-		return fmt.Errorf("config file %s: %w: mend the file, or leave out --config", path, oneLine(err))
+		mend := "mend the file, or leave out --config"
+		var pathError *fs.PathError
+		if errors.As(err, &pathError) {
+			err, mend = pathError.Err, "give --config the file that holds the settings, or leave it out"
+		}
+		return fmt.Errorf("config file %s: %w: %s", path, oneLine(err), mend)
 	}
 	// The order of the file, so that the first mistake is the one reported.
 	for _, key := range document.Keys() {
 		name := key.String()
 		row := byName(rows, name)
-		if row == nil || row.flagOnly {
+		if row != nil && row.flagOnly {
+			return fmt.Errorf("config file %s: key %q is a flag of the command line only: leave it out", path, name)
+		}
+		if row == nil {
 			return fmt.Errorf("config file %s: unknown key %q: %s", path, name,
 				didYouMean(rows, name, "", "the keys are the long names of the flags, see magent --help"))
 		}
@@ -64,7 +75,22 @@ func configText(row *setting, value any) (string, error) {
 	if v, ok := value.(string); ok && v != "" {
 		return v, nil
 	}
-	return "", fmt.Errorf("write %s = %q", row.name, row.value)
+	return "", fmt.Errorf("write %s = %q", row.name, exampleOf(row))
+}
+
+// exampleOf is a value that a setting may have.
+func exampleOf(row *setting) string {
+	switch to := row.to.(type) {
+	case duration:
+		return formatDuration(max(to.min, min(250*time.Millisecond, to.max)))
+	case choice:
+		return to.from[0]
+	case cli.Generic:
+		if preset := to.String(); preset != "" {
+			return preset
+		}
+	}
+	return row.value
 }
 
 // configList takes one string or an array of them.

@@ -9,7 +9,7 @@
 //	flags.go     the table of all settings: flag, letter, variable, file key
 //	values.go    the kinds of values that settings take
 //	getopt.go    the C program's spellings of the flags
-//	settings.go  what the table fills in
+//	settings.go  what the table fills in; checksettings.go is --check
 //	config.go    the config file
 //	help.go      the help page and the short usage
 //	address.go   the addresses to listen on

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -47,11 +48,9 @@ func showExplanation(w io.Writer, stats map[string]string) error {
 	for _, row := range rows {
 		lines = append(lines, strings.TrimRight(strings.Join(row, "  "), " "))
 	}
-	same := stats["same"]
-	if same == "" {
-		same = "unknown"
+	if same := cmp.Or(stats["same"], "unknown"); stats["backup"] != "" { // or there is nothing to compare
+		lines = append(lines, "same     "+printable(same))
 	}
-	lines = append(lines, "same     "+printable(same))
 	_, err := io.WriteString(w, strings.Join(lines, "\n")+"\n")
 	return err
 }

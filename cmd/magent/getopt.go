@@ -54,7 +54,8 @@ func normalize(rows []setting, arguments []string) (request, error) {
 			if r.subcommand = subcommandNamed(others[0]); r.subcommand != nil {
 				break
 			}
-			return request{}, fmt.Errorf("unexpected argument %q: every value belongs to a flag, such as -s HOST:PORT", others[0])
+			return request{}, fmt.Errorf("unexpected argument %q: %s", others[0],
+				nearest(commandNames(), others[0], "", "every value belongs to a flag, such as -s HOST:PORT"))
 		}
 	}
 	if r.subcommand != nil && !r.help && !r.version {
@@ -160,10 +161,19 @@ func byLetter(rows []setting, letter byte) *setting {
 // didYouMean suggests the name that differs least from one that is unknown, or
 // says otherwise when none is near.
 func didYouMean(rows []setting, unknown, prefix, otherwise string) string {
-	best, least := "", 3
+	var names []string
 	for _, row := range rows {
-		if d := editDistance(unknown, row.name); d < least {
-			best, least = row.name, d
+		names = append(names, row.name)
+	}
+	return nearest(names, unknown, prefix, otherwise)
+}
+
+// nearest is didYouMean for any names.
+func nearest(names []string, unknown, prefix, otherwise string) string {
+	best, least := "", 3
+	for _, name := range names {
+		if d := editDistance(unknown, name); d < least {
+			best, least = name, d
 		}
 	}
 	if best == "" {

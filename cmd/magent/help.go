@@ -64,7 +64,8 @@ config file and the files of users, and opens the log file, anew; USR2 goes on
 with the program that the file of magent holds now, without losing a connection.
 Exit status: 0, also when magent serves there already; 1 when it cannot serve,
 when a magent that was asked has not answered as it should, and when check finds
-keys that no server serves. One line on standard error says why.
+keys that no server serves. One line on standard error says why; behind one
+about wrong flags stands the short usage.
 `
 
 // helpWidth is the widest a line of help may be.

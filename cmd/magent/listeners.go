@@ -78,7 +78,12 @@ func listenOrAsk(e endpoint, s *settings) (int, *occupant, error) {
 	until := time.Now().Add(portWait)
 	for {
 		fd, err := engine.Listen(e.network, e.address, engine.ListenOptions{Mode: s.socketMode})
-		if !errors.Is(err, unix.EADDRINUSE) {
+		switch {
+		case errors.Is(err, unix.EACCES) && e.network == "tcp":
+			return fd, nil, fmt.Errorf("%w: ports below 1024 are for root: choose another with -p, or start magent as root", err)
+		case errors.Is(err, unix.EACCES):
+			return fd, nil, fmt.Errorf("%w: choose a path with -f where this user may make files", err)
+		case !errors.Is(err, unix.EADDRINUSE):
 			return fd, nil, err
 		}
 		for _, wider := range e.covers() {

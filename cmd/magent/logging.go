@@ -95,7 +95,7 @@ func openLogFile(path string, id identity) (*logFile, error) {
 func (l *logFile) reopen() error {
 	file, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
 	if err != nil {
-		return fmt.Errorf("cannot open the log file %s: %w: make its directory writable, or choose another with --log-file", l.path, underlying(err))
+		return cannotOpenLog(l.path, err)
 	}
 	// A crash would otherwise leave no trace: standard error is /dev/null.
 	err = debug.SetCrashOutput(file, debug.CrashOptions{})
@@ -106,6 +106,10 @@ func (l *logFile) reopen() error {
 	}
 	l.file = file
 	return err
+}
+
+func cannotOpenLog(path string, err error) error {
+	return fmt.Errorf("cannot open the log file %s: %w: make its directory writable, or choose another with --log-file", path, underlying(err))
 }
 
 func (l *logFile) Write(p []byte) (int, error) {

@@ -71,11 +71,14 @@ func launch(arguments []string, stdout, stderr *os.File) (int, error) {
 		return 1, usageError{err}
 	}
 	if s.check {
-		if _, err := proxy.New(s.proxy, warningsTo(stderr)); err != nil {
-			return 1, usageError{err}
+		if err := checkSettings(s, where, stderr); err != nil {
+			return 1, err
 		}
 		fmt.Fprintln(stdout, "magent: the settings are right")
 		return 0, nil
+	}
+	if err := notItself(s, where); err != nil {
+		return 1, usageError{err}
 	}
 	executable, err := programPath(directory)
 	if err != nil {
@@ -94,7 +97,7 @@ func launch(arguments []string, stdout, stderr *os.File) (int, error) {
 			if err := servedBy(where, taken); err != nil {
 				return 1, err
 			}
-			reportServed(stderr, taken)
+			reportServed(stderr, s, taken)
 			return 0, nil
 		}
 		if !s.foreground {

@@ -2,14 +2,18 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"magent/backend"
 )
 
 // occupant is the magent that holds the lock of an endpoint.
@@ -125,13 +129,51 @@ func servedBy(endpoints []endpoint, taken []occupant) error {
 }
 
 // reportServed says, where somebody reads it, who serves already; scripts get
-// no output. A magent that does not answer is worth a warning in any case.
-func reportServed(stderr *os.File, taken []occupant) {
-	for _, o := range taken {
+// no output. A magent that does not answer, or has other servers than were asked for,
+// is worth a warning in any case.
+func reportServed(stderr *os.File, s *settings, taken []occupant) {
+	for i, o := range taken {
 		if o.silent {
 			fmt.Fprintf(stderr, "magent: warning: process %d serves %s already but does not answer: if it hangs, end it with kill -9 %d\n", o.pid, o.endpoint.address, o.pid)
+		} else if servers := otherServers(s, o); i == 0 && servers != "" {
+			fmt.Fprintf(stderr, "magent: warning: pid %d serves %s already with other servers (%s), and nothing is changed: end it with kill %d first to have these\n", o.pid, o.endpoint.address, servers, o.pid)
 		} else if isTerminal(stderr) {
 			fmt.Fprintf(stderr, "magent: pid %d serves %s already, nothing changed\n", o.pid, o.endpoint.address)
 		}
 	}
+}
+
+// otherServers are the servers of the magent that serves, as flags, when they are not
+// those of the settings; "" when they are, or it does not tell.
+func otherServers(s *settings, o occupant) string {
+	ctx, cancel := context.WithTimeout(context.Background(), lockAnswerTime)
+	defer cancel()
+	q := inquiry{where: o.endpoint, within: lockAnswerTime, authFile: s.proxy.AuthFile}
+	answers, err := q.askLocks(ctx, []endpoint{o.endpoint}, []string{"stats settings"})
+	if err != nil {
+		return ""
+	}
+	var flags, primaries, backups []string
+	for _, line := range answers[0] {
+		switch line.name {
+		case "primary":
+			flags, primaries = append(flags, "-s "+line.value), append(primaries, line.value)
+		case "backup":
+			flags, backups = append(flags, "-b "+line.value), append(backups, line.value)
+		}
+	}
+	if sameServers(primaries, s.proxy.Primaries) && sameServers(backups, s.proxy.Backups) {
+		return ""
+	}
+	return strings.Join(flags, " ")
+}
+
+// sameServers tells whether two lists name the same servers, whatever they leave out of
+// an address.
+func sameServers(a, b []string) bool {
+	return slices.EqualFunc(a, b, func(a, b string) bool {
+		first, errFirst := backend.ParseAddress(a)
+		second, errSecond := backend.ParseAddress(b)
+		return errFirst == nil && errSecond == nil && first == second
+	})
 }

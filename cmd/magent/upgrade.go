@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -69,13 +70,24 @@ func (srv *server) upgrade() error {
 func (srv *server) tryOut() error {
 	output, err := srv.ask("--version")
 	if err != nil || !strings.HasPrefix(string(output), "magent ") {
-		return fmt.Errorf("%s --version: %s: %w", srv.executable, firstLine(output), orNotMagent(err))
+		return notRun(srv.executable+" --version", output, orNotMagent(err))
 	}
 	srv.log.Info().Str("from", version).Str("to", firstLine(output)).Msg("upgrading")
 	if output, err := srv.ask(append([]string{"--check"}, srv.arguments...)...); err != nil {
-		return fmt.Errorf("%s --check: %s: %w", srv.executable, firstLine(output), err)
+		return notRun(srv.executable+" --check", output, err)
 	}
 	return nil
+}
+
+// notRun is the error for a program that could not be run, or failed with some output.
+func notRun(command string, output []byte, err error) error {
+	if line := firstLine(output); line != "" {
+		return fmt.Errorf("%s: %s: %w", command, line, err)
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%s: %w: let user %d, whom magent runs as, execute it", command, underlying(err), os.Geteuid())
+	}
+	return fmt.Errorf("%s: %w", command, underlying(err))
 }
 
 func orNotMagent(err error) error {

@@ -46,7 +46,7 @@ func TestCheckWhereTheAddressIsNot(t *testing.T) {
 	s.awaitCheck(0, serves)
 	for command, want := range map[string]string{
 		"status": "listens at  " + s.addr() + "  (this machine does not have the address now)\n",
-		"resync": "the magent at " + s.addr() + " cannot do this now: ",
+		"resync": "the magent at " + s.addr() + " refuses this: there is no backup to copy from or to",
 	} {
 		if r := s.run(s.checkArgs(command)...); !strings.Contains(r.stdout+r.stderr, want) {
 			t.Errorf("%s: status %d, stdout %q, stderr %q", command, r.code, r.stdout, r.stderr)

@@ -33,6 +33,25 @@ func TestLaunchTwentyTimes(t *testing.T) {
 	}
 }
 
+// Who has edited the servers in a script learns that they are not used.
+// promise: L3
+func TestLaunchWithOtherServers(t *testing.T) {
+	s := newSite(t)
+	pid := s.launch()
+	want := fmt.Sprintf("magent: warning: pid %d serves %s already with other servers (-s %s), and nothing is changed: end it with kill %d first to have these\n", pid, s.addr(), s.server.Addr, pid)
+	for _, other := range [][]string{{"-b", "127.0.0.1:1"}, {"-s", "127.0.0.1:1"}} {
+		if r := s.run(s.args(other...)...); r.code != 0 || r.stdout != "" || r.stderr != want {
+			t.Errorf("%q: exit code %d, stdout %q, stderr %q; want %q", other, r.code, r.stdout, r.stderr, want)
+		}
+	}
+	// The same in other words.
+	s.server, s.env = nil, append(s.env, "MAGENT_SERVER="+s.server.Addr+":1")
+	s.run(s.args()...).wants(t, 0)
+	if again := s.only(); again != pid {
+		t.Errorf("process %d took the place of %d", again, pid)
+	}
+}
+
 // promise: L3
 func TestLaunchTenAtTheSameInstant(t *testing.T) {
 	s := newSite(t)

@@ -147,7 +147,7 @@ func TestUpgradeLosesNothing(t *testing.T) {
 		})
 		clients.goesOn(t)
 		// It is asked as before, and answers.
-		s.run(s.args("-f", socket)...).wants(t, 0)
+		s.run(s.args("-b", backup.Addr, "-f", socket)...).wants(t, 0)
 		if s.only() != pid || comm(pid) != "magent" {
 			t.Fatalf("process %d (%s) serves, not %d", s.only(), comm(pid), pid)
 		}
