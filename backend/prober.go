@@ -197,9 +197,15 @@ func (p *Prober) restore(ctx context.Context, client *Client, word uint64) (done
 			return false, err
 		}
 		s.clock.Store(f.clock)
-		held, err := client.Gets(LifeKey, LackingKey)
+		held, err := client.Gets(LifeKey, LackingKey, FlushedKey)
 		if err != nil {
 			return false, err
+		}
+		if _, told := held[FlushedKey]; !told {
+			known, ok := s.Life()
+			s.flushed.CompareAndSwap(true, ok && known == f.life)
+		} else {
+			s.SetFlushed()
 		}
 		if err := s.askTokens(client); err != nil {
 			return false, err
@@ -221,6 +227,7 @@ func (p *Prober) restore(ctx context.Context, client *Client, word uint64) (done
 			return false, err
 		}
 		s.Flushes.Add(1)
+		s.SetFlushed()
 	}
 	if v.FlushLater > 0 {
 		answer, err := client.Ask("flush_all %d\r\n", v.FlushLater)

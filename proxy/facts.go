@@ -49,7 +49,7 @@ func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, erro
 	}
 	defer c.Close()
 	name := rc.p.servers[server].Name()
-	keys := []string{backend.LifeKey, backend.LackingKey, proxiesKey, flushKey, lifeOfKey(name), recordKey(name)}
+	keys := []string{backend.LifeKey, backend.LackingKey, backend.FlushedKey, proxiesKey, flushKey, lifeOfKey(name), recordKey(name)}
 	for _, other := range rc.twins[at] {
 		if other != server {
 			keys = append(keys, lifeOfKey(rc.p.servers[other].Name()), recordKey(rc.p.servers[other].Name()))
@@ -67,9 +67,7 @@ func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, erro
 	rc.hearBeats(at, found[proxiesKey].Value)
 	rc.record(server, at).setMarked(rc.marksOfOthers(f))
 	if at, err := strconv.ParseInt(string(found[flushKey].Value), 10, 64); err == nil && at > time.Now().Unix() {
-		if rc.flushAt.CompareAndSwap(0, at) {
-			rc.setFlushAt(at)
-		}
+		rc.hearOfFlush(at)
 	}
 	items, err := strconv.Atoi(stats["curr_items"])
 	f.empty = err == nil && items <= len(found)

@@ -22,8 +22,8 @@ func (w *worker) ConnFailed(c *backend.Conn, calls *backend.Call, why error) {
 		}
 		switch {
 		case r.phase == flushingAll:
-			w.p.journals[c.Server.Index].lose(lostByFlush)
-			missed = true
+			w.missFlush(r.flush, int32(c.Server.Index))
+			missed = missed || r.flush.delay == 0
 		case r.phase == mirroring:
 			missed = true
 		case r.Write && !r.onTwin && r.backup >= 0 && w.p.servers[r.backup].Serves():

@@ -21,10 +21,12 @@ type flushes struct {
 	waiting []*flush
 }
 
-// flush is one flush_all on its way. It is run by its client's worker.
+// flush is one flush_all on its way.
 type flush struct {
-	request *request // the client's
+	home    *worker  // runs it
+	request *request // the client's, nil for one that was due
 	delay   int64    // seconds, 0 for now
+	only    int32    // the server of one that was due
 
 	unpaused atomic.Int32 // workers whose writes have not ended yet
 	parts    int          // servers that have not answered yet
@@ -84,8 +86,7 @@ func (w *worker) paused() {
 	}
 	w.flush = nil
 	if fl.unpaused.Add(-1) == 0 {
-		home := fl.request.home
-		home.loop.Post(engine.TaskFunc(func() { home.flushServers(fl) }))
+		fl.home.loop.Post(engine.TaskFunc(func() { fl.home.flushServers(fl) }))
 	}
 }
 
@@ -107,49 +108,94 @@ func (w *worker) flushServers(fl *flush) {
 		w.flushPart(fl)
 		return
 	}
-	w.p.recovery.flushed(fl.delay)
-	for i, c := range w.conns {
-		for !c.Sync().Serves() {
-			w.p.journals[i].lose(lostByFlush)
-			if c.Server.Miss() {
-				break
-			}
-		}
-		if w.p.journals[i].lost() && (fl.delay == 0 || !c.Sync().Serves()) {
-			w.p.journals[i].lose(lostByFlush) // this as well
-			c.Server.TakeOut(true, "it missed flush_all")
-			continue
-		}
-		r := w.newRequest(nil, protocol.OpFlushAll, nil)
-		r.popped = true
-		r.Write = true
-		r.Kind = backend.Line
-		r.Answers = protocol.AnswersTo(protocol.OpFlushAll)
-		r.phase = flushingAll
-		r.primary, r.backup = int32(i), -1
-		r.flush = fl
-		fl.parts++
-		c.CloseGroup() // the gets came first
-		b := c.Begin(64)
-		b = protocol.AppendFlushAll(b, fl.delay)
-		c.End(b)
-		c.Queue(&r.Call)
+	if fl.request != nil {
+		w.p.recovery.flushed(fl.delay)
 	}
-	w.noteFlush()
+	for i, c := range w.conns {
+		if server := int32(i); (fl.request != nil || fl.only == server) && !w.missesFlush(fl, server, c) {
+			w.sendFlush(fl, server, c)
+		}
+	}
+	w.noteFlush(fl.delay)
 	w.flushPart(fl)
+}
+
+// missesFlush tells whether a server is not sent the command, and sees to it that it is
+// flushed all the same: when it is back, or when a delayed one is due.
+func (w *worker) missesFlush(fl *flush, server int32, c *backend.Conn) bool {
+	if fl.delay > 0 && w.p.pools.backup != nil {
+		switch {
+		case !c.Sync().Serves():
+			w.missFlush(fl, server)
+			return true
+		case c.Server.WasFlushed():
+			fl.done++ // its watcher sees to it
+			return true
+		}
+		return false
+	}
+	for !c.Sync().Serves() {
+		w.missFlush(fl, server)
+		if c.Server.Miss() {
+			return true
+		}
+	}
+	if w.p.journals[server].lost() {
+		w.missFlush(fl, server) // nothing of before is right
+	}
+	return false
+}
+
+// missFlush notes that a server may not have run the command.
+func (w *worker) missFlush(fl *flush, server int32) {
+	switch {
+	case w.p.pools.backup == nil: // it is flushed whenever it has missed anything
+	case fl.delay > 0:
+		w.p.recovery.care[server].flushDue.Store(w.p.recovery.flushAt.Load())
+	default:
+		w.p.journals[server].lose(lostByFlush)
+	}
+}
+
+func (w *worker) sendFlush(fl *flush, server int32, c *backend.Conn) {
+	r := w.newRequest(nil, protocol.OpFlushAll, nil)
+	r.popped = true
+	r.Write = true
+	r.Kind = backend.Line
+	r.Answers = protocol.AnswersTo(protocol.OpFlushAll)
+	r.phase = flushingAll
+	r.primary, r.backup = server, -1
+	r.flush = fl
+	fl.parts++
+	c.CloseGroup() // the gets came first
+	b := c.Begin(64)
+	b = protocol.AppendFlushAll(b, fl.delay)
+	c.End(b)
+	c.Queue(&r.Call)
 }
 
 // flushed is told what one server answered. One that refused has missed it.
 func (w *worker) flushed(r *request, ok bool) {
-	fl := r.flush
-	if ok {
+	fl, server := r.flush, r.primary
+	switch {
+	case ok:
 		fl.done++
-	} else {
-		w.p.journals[r.primary].lose(lostByFlush)
-		w.p.servers[r.primary].TakeOut(true, "it did not run flush_all")
-		for _, at := range w.p.recovery.twins[r.primary] {
+		if fl.delay > 0 {
+			break
+		}
+		w.p.servers[server].SetFlushed()
+		if w.p.journals[server].lost() && w.p.recovery.alone() {
+			w.p.emptied(server) // nothing has been written since the command was sent
+		}
+	default:
+		w.missFlush(fl, server)
+		if fl.delay > 0 {
+			break
+		}
+		w.p.servers[server].TakeOut(true, "it did not run flush_all")
+		for _, at := range w.p.recovery.twins[server] {
 			if twin := w.conns[at]; twin.Sync().Serves() {
-				w.noteLoss(r.primary, twin)
+				w.noteLoss(server, twin)
 			}
 		}
 	}
@@ -163,6 +209,9 @@ func (w *worker) flushPart(fl *flush) {
 	}
 	w.p.flushes.end()
 	r := fl.request
+	if r == nil {
+		return
+	}
 	if fl.done > 0 {
 		w.answer(r, okLine, protocol.OK, 0)
 	} else {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"strconv"
 	"time"
 
 	"magent/backend"
@@ -8,9 +9,69 @@ import (
 
 // A flush_all with a delay is still to come: a server that is out then, or comes back
 // before, has to get it too.
+//
+// A server that was flushed before must not be sent one: it would show again what it
+// hides since then (backend.FlushedKey). Who sees to it flushes it when it is due.
 
-// flushKey holds, on each server, when a flush_all is due that is still to come.
+// flushKey holds, on each server, when a flush_all is due. It goes with the flush.
 const flushKey = backend.Prefix + "flush"
+
+// flushKeyStays is how long, in seconds, a server may hold flushKey that carries out the
+// flush_all by itself: its clock may be a little behind.
+const flushKeyStays = 5
+
+// flushMissed sees to a flush_all with a delay that was due while a server was out.
+func (rc *recovery) flushMissed(server int32) {
+	c, j, now := &rc.care[server], rc.p.journals[server], time.Now().Unix()
+	if due := c.flushDue.Load(); due > 0 && due <= now && c.flushDue.CompareAndSwap(due, 0) {
+		j.lose(lostByFlush)
+	}
+	if due := rc.flushAt.Load(); due > 0 && due < now {
+		j.loseUntil((due + 1) * 1000) // servers count whole seconds
+	}
+}
+
+// keepFlushed has the server itself tell that it was flushed.
+func (w *watcher) keepFlushed(found map[string]backend.Stored) error {
+	s := w.rc.p.servers[w.at]
+	if _, told := found[backend.FlushedKey]; told {
+		s.SetFlushed()
+		return nil
+	}
+	life, ok := s.Life()
+	if !ok || !s.WasFlushed() {
+		return nil
+	}
+	_, err := w.client.Store("set", backend.FlushedKey, life.String())
+	return err
+}
+
+// keepFlush has a server flushed that could not be told to do so by itself, when that is
+// due.
+func (w *watcher) keepFlush(found map[string]backend.Stored) error {
+	rc := w.rc
+	c := &rc.care[w.at]
+	if due := c.flushDue.Load(); due > 0 {
+		stored, err := w.client.Store("set", flushKey, strconv.FormatInt(due, 10))
+		if stored {
+			c.flushDue.CompareAndSwap(due, 0)
+		}
+		return err
+	}
+	due, err := strconv.ParseInt(string(found[flushKey].Value), 10, 64)
+	if err != nil {
+		return nil // there is none
+	}
+	begins := due
+	if !rc.p.servers[w.at].WasFlushed() {
+		begins += flushKeyStays
+	}
+	if time.Now().Unix() < begins || !rc.acts(w.at) || c.flushRan.Swap(due) == due {
+		return nil
+	}
+	rc.p.flushes.begin(&flush{home: rc.p.workers[0], only: w.at})
+	return nil
+}
 
 // flushed notes a flush_all. A later one replaces one that is still to come,
 // as in memcached, where a delay of more than 30 days is a point in time.
@@ -23,6 +84,23 @@ func (rc *recovery) flushed(delay int64) {
 		at = time.Now().Unix() + delay
 	}
 	rc.setFlushAt(at)
+	for i := range rc.care {
+		rc.care[i].flushDue.Store(0) // of the one that is replaced
+	}
+}
+
+// hearOfFlush takes over from another proxy, or the run before, when a flush_all is due.
+// Servers that are out may not have been told.
+func (rc *recovery) hearOfFlush(at int64) {
+	if !rc.flushAt.CompareAndSwap(0, at) {
+		return
+	}
+	rc.setFlushAt(at)
+	for i, s := range rc.p.servers {
+		if !s.Serves() {
+			rc.care[i].flushDue.Store(at)
+		}
+	}
 }
 
 func (rc *recovery) setFlushAt(at int64) {

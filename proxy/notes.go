@@ -130,8 +130,9 @@ func (w *worker) noteLoss(server int32, twin *backend.Conn) {
 }
 
 // noteFlush tells other proxies which servers have missed a flush_all that has
-// just been queued to the others, and writes anew what it removes.
-func (w *worker) noteFlush() {
+// just been queued to the others, and writes anew what it removes; of one with a delay
+// it tells when that is due.
+func (w *worker) noteFlush(delay int64) {
 	if w.p.pools.backup == nil {
 		return
 	}
@@ -147,7 +148,9 @@ func (w *worker) noteFlush() {
 		}
 		for _, server := range w.p.recovery.twins[at] {
 			if !w.p.servers[server].Serves() {
-				w.noteLoss(server, twin)
+				if delay == 0 {
+					w.noteLoss(server, twin)
+				}
 			} else {
 				w.p.recovery.record(server, int32(at)).kept.Store(false)
 			}

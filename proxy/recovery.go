@@ -60,6 +60,9 @@ type care struct {
 	late  atomic.Bool // see recovery.late
 	flush atomic.Bool // this proxy has taken it out to flush it
 
+	flushDue atomic.Int64 // when a flush_all is due of which the server does not know, Unix seconds, 0 for none
+	flushRan atomic.Int64 // the last of those that it was told, when it was due
+
 	conflict atomic.Int64 // see timesAreDue; Unix nanoseconds
 	held     atomic.Int64 // when it was seen last that it holds more, Unix nanoseconds; see holdsMore
 
@@ -209,9 +212,7 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 		return backend.Verdict{Wait: "what it tells of its twins cannot be read: " + err.Error()}
 	}
 	rc.judge()
-	if due := rc.flushAt.Load(); due > 0 && due < time.Now().Unix() {
-		j.loseUntil((due + 1) * 1000) // servers count whole seconds
-	}
+	rc.flushMissed(server)
 	if rc.timesAreDue(server) {
 		return backend.Verdict{Wait: "another proxy has written the same keys without the server's twin, and is about to tell when"}
 	}
@@ -265,7 +266,10 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 	if v.Flush && !rc.mayFlush(ctx, server) {
 		return backend.Verdict{Wait: "it has to be flushed, which another proxy sees to"}
 	}
-	v.FlushLater = rc.flushLater()
+	if v.FlushLater = rc.flushLater(); v.FlushLater > 0 && (v.Flush || s.WasFlushed()) {
+		v.FlushLater = 0
+		rc.care[server].flushDue.Store(rc.flushAt.Load())
+	}
 	return v
 }
 
@@ -273,6 +277,9 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 func (rc *recovery) Restored(s *backend.Server, v backend.Verdict) {
 	rc.care[s.Index].flush.Store(false)
 	rc.care[s.Index].conflict.Store(0)
+	if v.FlushLater > 0 {
+		rc.care[s.Index].flushDue.Store(0)
+	}
 	if v.Flush && len(rc.twins[s.Index]) > 0 {
 		rc.setLacks(int32(s.Index), true)
 	}

@@ -34,6 +34,7 @@ type handedServer struct {
 	LostAt  int64      // see lossTimes
 	Wide    int64
 	Later   map[string]int64 // see journal.later
+	Flush   int64            // see care.flushDue
 	Dirty   bool             // it is out, and writes were made without it
 	Lacking bool             // it lacks keys that its twins hold
 	Life    string           // that it was known in, "" for none
@@ -89,6 +90,7 @@ func (p *Proxy) Freeze() (state []byte, fds []int, err error) {
 		known.Unclear, known.Waited = p.recovery.allUnclear(int32(i)), s.Awaited()
 		state, _ := s.Load()
 		known.Dirty = state == backend.Dirty
+		known.Flush = p.recovery.care[i].flushDue.Load()
 		if life, ok := s.Life(); ok {
 			known.Life = life.String()
 		}
@@ -219,6 +221,7 @@ func (p *Proxy) adoptServer(server int32, known handedServer) {
 	for _, key := range known.Unclear {
 		p.recovery.unclear(server, []byte(key))
 	}
+	p.recovery.care[server].flushDue.Store(known.Flush)
 	if known.Lost || known.Dirty || len(known.Missed) > 0 {
 		s.Miss()
 	}

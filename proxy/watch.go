@@ -49,7 +49,7 @@ func (w *watcher) look(ctx context.Context) {
 			return
 		}
 	}
-	keys := []string{backend.LifeKey, backend.LackingKey, proxiesKey}
+	keys := []string{backend.LifeKey, backend.LackingKey, backend.FlushedKey, proxiesKey, flushKey}
 	for _, server := range rc.twins[w.at] {
 		name := rc.p.servers[server].Name()
 		keys = append(keys, lifeOfKey(name), recordKey(name))
@@ -60,6 +60,12 @@ func (w *watcher) look(ctx context.Context) {
 	}
 	if err == nil {
 		err = w.keepLacking(found)
+	}
+	if err == nil {
+		err = w.keepFlushed(found)
+	}
+	if err == nil {
+		err = w.keepFlush(found)
 	}
 	if err == nil {
 		err = w.beat(found[proxiesKey])
