@@ -61,13 +61,13 @@ func TestAServerIsNotFlushedBeforeItsTwinHasWhatOnlyItHolds(t *testing.T) {
 // promise: C1, C6
 func TestWhatAnotherProxyHasWrittenSinceIsNotUndone(t *testing.T) {
 	for who, server := range either {
-		for _, flushed := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, flushed meanwhile: %v", who, flushed), func(t *testing.T) {
+		for _, how := range []string{"", "flushed meanwhile", "upgraded meanwhile"} {
+			t.Run(who+", "+how, func(t *testing.T) {
 				t.Parallel()
-				l := startLoss(t, server)
+				l := startLoss(t, server, "--threads", "1") // a second loop would tell of the loss anew
 				second := harness.MustDial(t, l.proxies[1].Addr)
 				l.link(0, l.twin).Partition()
-				if flushed { // when nothing is heard of the other proxy any more
+				if how == "flushed meanwhile" { // when nothing is heard of the other proxy any more
 					flushes := l.kept.Stat("cmd_flush")
 					harness.Eventually(t, recovery, "the server is flushed", func() bool {
 						_, _ = l.first.Command("delete nothing")
@@ -81,6 +81,11 @@ func TestWhatAnotherProxyHasWrittenSinceIsNotUndone(t *testing.T) {
 				l.stays(t, 500*time.Millisecond, "before") // until it has told that it has written
 				l.leave()
 				l.stays(t, 3*time.Second, "before") // it has no clients any more
+				if how == "upgraded meanwhile" {
+					upgrade(t, &story{Magent: l.proxies[0]})
+					l.first = harness.MustDial(t, l.proxies[0].Addr)
+					l.stays(t, time.Second, "before")
+				}
 
 				l.link(0, l.twin).Heal()
 				awaitWhole(t, l.proxies[0])
@@ -128,6 +133,65 @@ func TestWritesBehindALossThatIsNotKnownYet(t *testing.T) {
 	}
 }
 
+// A write is stored on one server alone. Then that one falls out, its twin is there
+// again without it, and so many other keys are written there that nobody knows any more
+// what the first one has missed. It still holds the only copy, which is not lost.
+//
+// promise: C5, C6, C7
+func TestTheOnlyCopyOutlivesALossThatComesLater(t *testing.T) {
+	for who, server := range either {
+		for _, upgraded := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, upgraded meanwhile: %v", who, upgraded), func(t *testing.T) {
+				t.Parallel()
+				s := startStory(t, 1, 1, slices.Concat(hanging, []string{"--journal-keys", "20", "--lost-after", "5m"})...)
+				c := harness.MustDial(t, s.Addr)
+				must(t, c.Set("k", "old"))
+				s.awaitSame(t, recovery)
+				holder := server(s)
+				s.writeAlone(t, c, holder)
+				known := setAll(t, s.Magent, keysNamed("many:", 50), "<new>")
+				stats := serverStats(t, s.Magent)
+				if stats[s.name(holder)+":journal_overflow"] != "yes" {
+					t.Fatal("all that the server has missed is known")
+				}
+				if upgraded {
+					upgrade(t, s)
+					c = harness.MustDial(t, s.Addr)
+				}
+				if answer, err := c.Command("get k"); !strings.HasPrefix(answer, "SERVER_ERROR") {
+					t.Errorf("while the only copy is out, get is answered %q, %v", answer, err)
+				}
+				s.links[holder].Heal()
+				awaitWhole(t, s.Magent)
+				expectValue(t, c, "k", "v")
+				all := s.awaitSame(t, 10*time.Second)
+				if all["k"].value != "v" {
+					t.Errorf("k is %q on both servers", all["k"].value)
+				}
+				expectHeld(t, all, known)
+			})
+		}
+	}
+}
+
+// writeAlone stores v in k on one server alone, and then has the other one serve alone.
+func (s *story) writeAlone(t *testing.T, c *harness.Client, holder *harness.Memcached) {
+	t.Helper()
+	other := s.primary()
+	if other == holder {
+		other = s.backup()
+	}
+	s.links[other].Partition()
+	s.awaitGone(t, other)
+	must(t, c.Set("k", "v"))
+	s.links[holder].Partition()
+	s.links[other].Heal()
+	harness.Eventually(t, recovery, "the other server serves alone", func() bool {
+		_, _ = c.Command("get x")
+		return stateOf(t, s.Magent, s.name(other)) == "warming" && stateOf(t, s.Magent, s.name(holder)) == "down"
+	})
+}
+
 // loss is a pair of which one proxy has missed more writes of a server than are known;
 // the other one reaches that server, and has a client.
 type loss struct {
@@ -138,9 +202,9 @@ type loss struct {
 	leave      func() // has the clients of the other proxy go
 }
 
-func startLoss(t *testing.T, server func(*story) *harness.Memcached) *loss {
+func startLoss(t *testing.T, server func(*story) *harness.Memcached, args ...string) *loss {
 	t.Helper()
-	l := &loss{pair: startPair(t, slices.Concat(hanging, []string{"--journal-keys", "20"})...)}
+	l := &loss{pair: startPair(t, slices.Concat(hanging, []string{"--journal-keys", "20"}, args)...)}
 	if l.kept, l.twin = server(l.story), l.primary(); l.kept == l.twin {
 		l.twin = l.backup()
 	}

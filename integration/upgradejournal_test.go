@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -76,6 +77,41 @@ func TestUpgradeWhileAServerHasMissedWrites(t *testing.T) {
 			if flushes > 0 || copied > 2*271+60 {
 				t.Errorf("%d flushes and %d copied items; 271 keys were written while the server was away", flushes, copied)
 			}
+		})
+	}
+}
+
+// A server is out, and writes that had no effect were made without it: that is not known
+// to be nothing, so it is dirty, and lacks nothing. An upgrade leaves it that: it is not
+// flushed, and what it alone holds is not lost.
+//
+// promise: C7, L7
+func TestUpgradeWhileAServerIsDirtyAndHasMissedNothing(t *testing.T) {
+	for who, server := range either {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			s := startStory(t, 1, 1, slices.Concat(hanging, []string{"--lost-after", "5m"})...)
+			c := harness.MustDial(t, s.Addr)
+			known := setAll(t, s.Magent, keysNamed("still:", 100), "<kept>")
+			must(t, c.Set("k", "old"))
+			s.awaitSame(t, recovery)
+			holder := server(s)
+			s.writeAlone(t, c, holder)
+			expect(t, c, "touch nothing 0", "NOT_FOUND")
+			expect(t, c, "delete nothing", "NOT_FOUND")
+			upgrade(t, s)
+			c = harness.MustDial(t, s.Addr)
+			if overflow := serverStats(t, s.Magent)[s.name(holder)+":journal_overflow"]; overflow != "no" {
+				t.Errorf("the server counts as one that has missed more than is known")
+			}
+			s.links[holder].Cut() // what is on its way arrives no more
+			s.links[holder].Heal()
+			awaitWhole(t, s.Magent)
+			expectValue(t, c, "k", "v")
+			if n := holder.Stat("cmd_flush"); n > 0 {
+				t.Errorf("it was flushed %d times", n)
+			}
+			expectHeld(t, s.awaitSame(t, 10*time.Second), known)
 		})
 	}
 }

@@ -136,9 +136,8 @@ func TestALossLeavesWhatThisProxyWroteBefore(t *testing.T) {
 	}
 	// What may be of this key all the same.
 	for name, lose := range map[string]func(j *journal){
-		"flush_all":                func(j *journal) { j.lose(lostByFlush) },
-		"another proxy":            func(j *journal) { j.loseNoted(1, 200) },
-		"a flush_all that was due": func(j *journal) { j.loseUntil(200) },
+		"flush_all":     func(j *journal) { j.lose(lostByFlush) },
+		"another proxy": func(j *journal) { j.loseNoted(1, 200) },
 		"too many of another proxy": func(j *journal) {
 			j.addNoted([]byte("b"), 200)
 			j.addNoted([]byte("c"), 200)
@@ -216,19 +215,11 @@ func TestTheTimeOfALoss(t *testing.T) {
 	of("b", now, now+60_000)
 	j.loseAt(lostByFlush, lossTimes{20, 20}, nil)
 	expect(20, 20)
-	j.loseUntil(10)
-	expect(20, 20)
-	j.loseUntil(30)
-	expect(30, 30)
 	j.lose(lostByFlush)
 	expect(now, now+60_000)
 	j.clearUntil(nil)
 	if at, lost := j.lostSince(); lost || at != 0 {
 		t.Fatalf("afterwards: lost %v since %d", lost, at)
-	}
-	j.loseUntil(40)
-	if at, lost := j.lostSince(); lost || at != 0 {
-		t.Fatalf("when nothing is lost: lost %v since %d", lost, at)
 	}
 	for i := range 11 {
 		j.add([]byte{'a' + byte(i)}, 1)

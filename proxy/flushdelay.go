@@ -22,12 +22,9 @@ const flushKeyStays = 5
 
 // flushMissed sees to a flush_all with a delay that was due while a server was out.
 func (rc *recovery) flushMissed(server int32) {
-	c, j, now := &rc.care[server], rc.p.journals[server], time.Now().Unix()
-	if due := c.flushDue.Load(); due > 0 && due <= now && c.flushDue.CompareAndSwap(due, 0) {
-		j.lose(lostByFlush)
-	}
-	if due := rc.flushAt.Load(); due > 0 && due < now {
-		j.loseUntil((due + 1) * 1000) // servers count whole seconds
+	c := &rc.care[server]
+	if due := c.flushDue.Load(); due > 0 && due <= time.Now().Unix() && c.flushDue.CompareAndSwap(due, 0) {
+		rc.p.journals[server].lose(lostByFlush)
 	}
 }
 

@@ -379,29 +379,34 @@ func (j *journal) onlyForeign() bool {
 	return true
 }
 
+// mostPassed is how many keys are passed at once that are not wanted now.
+const mostPassed = 1 << 16
+
 // oldest returns up to n keys in the order in which they came first, without those of
-// some twins.
+// some twins. These go behind the others: nobody passes them again and again. When there
+// are many, it may return none although there are others.
 func (j *journal) oldest(n int, but ...int32) []string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var found []string
-	done, skipped := 0, 0
+	var wanted, passed []place
+	seen := 0
 	for _, p := range j.order {
-		if len(found) == n {
+		if len(found) == n || len(passed) == mostPassed {
 			break
 		}
+		seen++
 		switch {
 		case !j.stands(p):
-			if skipped == 0 && len(found) == 0 {
-				done++
-			}
 		case len(but) > 0 && slices.Contains(but, j.twinOf([]byte(p.key))):
-			skipped++
+			passed = append(passed, p)
 		default:
-			found = append(found, p.key)
+			found, wanted = append(found, p.key), append(wanted, p)
 		}
 	}
-	j.order = j.order[done:]
+	j.order = j.order[seen-len(wanted):]
+	copy(j.order, wanted)
+	j.order = append(j.order, passed...)
 	return found
 }
 

@@ -427,3 +427,38 @@ func TestJournalIsShared(t *testing.T) {
 		t.Errorf("%d keys were taken out, want %d; %d keys, %d bytes are left", len(seen), want, j.length(), j.size)
 	}
 }
+
+// Keys that must wait are passed once, and are there when they need wait no longer.
+//
+// promise: C6
+func TestKeysThatMustWaitArePassedOnce(t *testing.T) {
+	j := newTestJournal(4*mostPassed, 1<<40)
+	var first, second []string
+	for i := range 2 * mostPassed {
+		key := fmt.Sprint("key", i)
+		j.add([]byte(key), 1)
+		if j.twinOf([]byte(key)) == 0 {
+			first = append(first, key)
+		} else {
+			second = append(second, key)
+		}
+	}
+	var got []string
+	for calls := 0; len(got) < len(second) && calls < 2*len(second)/100+10; calls++ { // some find none
+		keys := j.oldest(100, 0)
+		for _, key := range keys {
+			when, _ := j.find([]byte(key))
+			j.remove([]byte(key), when, false)
+		}
+		got = append(got, keys...)
+	}
+	if !slices.Equal(got, second) {
+		t.Errorf("%d keys of the other twin, want %d in their order", len(got), len(second))
+	}
+	if len(j.order) > 2*len(first) {
+		t.Errorf("%d places for %d keys", len(j.order), len(first))
+	}
+	if all := j.oldest(1 << 62); len(all) != len(first) {
+		t.Errorf("%d keys are left, want %d", len(all), len(first))
+	}
+}

@@ -182,6 +182,20 @@ func (j *journal) laterOf(key []byte) int64 {
 	return j.later[string(key)]
 }
 
+// lastMissed is when the last key was missed, whether it is known or not.
+func (j *journal) lastMissed() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	last := j.lostAt
+	for _, at := range j.later {
+		last = max(last, at)
+	}
+	for _, e := range j.keys {
+		last = max(last, e.at)
+	}
+	return last
+}
+
 // loseAt is lose for what was missed up to a time, and some keys after that.
 func (j *journal) loseAt(by lossReason, times lossTimes, later map[string]int64) {
 	j.lose(by)
@@ -190,16 +204,6 @@ func (j *journal) loseAt(by lossReason, times lossTimes, later map[string]int64)
 	j.lostAt, j.lostWide = times.at, times.wide
 	for key, at := range later {
 		j.missLater([]byte(key), false, at)
-	}
-}
-
-// loseUntil notes, when keys are not known, that such keys were missed until a time, or
-// will be.
-func (j *journal) loseUntil(at int64) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.overflow {
-		j.raiseLoss(at, true)
 	}
 }
 

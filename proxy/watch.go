@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -256,8 +255,7 @@ func (w *watcher) keepNoted(server int32, f fact) (done bool, err error) {
 	}
 	text := ""
 	if lost || sizeOf(keys) > recordMost {
-		since, _ := j.lostSince()
-		last := cmp.Or(max(since, rec.missed.Load()), unixMilliNow()) // not known behind an upgrade
+		last := max(j.lastMissed(), rec.missed.Load()) // the program before an upgrade had records of its own
 		text = markText(rc.presence.name, markLost) + missedText(rc.presence.name, last)
 	} else {
 		for _, key := range keys {
