@@ -97,8 +97,8 @@ func TestUpgradeWhileAServerIsDirtyAndHasMissedNothing(t *testing.T) {
 			s.awaitSame(t, recovery)
 			holder := server(s)
 			s.writeAlone(t, c, holder)
-			expect(t, c, "touch nothing 0", "NOT_FOUND")
-			expect(t, c, "delete nothing", "NOT_FOUND")
+			expect(t, c, "incr nothing 1", "NOT_FOUND")
+			expect(t, c, "decr nothing 1", "NOT_FOUND")
 			upgrade(t, s)
 			c = harness.MustDial(t, s.Addr)
 			if overflow := serverStats(t, s.Magent)[s.name(holder)+":journal_overflow"]; overflow != "no" {

@@ -179,6 +179,15 @@ func (j *journal) missedBy(key []byte) (at int64, own, missed bool) {
 	return e.at, e.isOwn(), missed
 }
 
+// missedThen is when a key was missed that stands here, and whether only another proxy has
+// noted it.
+func (j *journal) missedThen(key []byte) (at int64, foreign bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e := j.keys[string(key)]
+	return e.at, e.foreign
+}
+
 // isOwn tells whether this proxy wrote the key when it was missed, and for certain.
 func (e entry) isOwn() bool { return !e.foreign && e.at > leftAt }
 

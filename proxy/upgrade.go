@@ -25,14 +25,15 @@ type handedState struct {
 
 // handedServer is what is known of one server.
 type handedServer struct {
-	Missed  []string   // keys that it has missed
-	Times   []int64    // of each; see entry.at
-	Unclear []string   // see care.unclear
-	Waited  bool       // see backend.Server.Awaited
-	Lost    bool       // it has missed more than is known
-	LostBy  lossReason // why
-	LostAt  int64      // see lossTimes
-	Wide    int64
+	Missed  []string         // keys that it has missed
+	Times   []int64          // of each; see entry.at
+	Foreign []bool           // of each; see entry.foreign
+	Unclear []string         // see care.unclear
+	Waited  bool             // see backend.Server.Awaited
+	Lost    bool             // it has missed more than is known
+	LostBy  lossReason       // why
+	LostAt  int64            // see lossTimes
+	Wide    int64            // the same
 	Later   map[string]int64 // see journal.later
 	Flush   int64            // see care.flushDue
 	Dirty   bool             // it is out, and writes were made without it
@@ -77,24 +78,7 @@ func (p *Proxy) Freeze() (state []byte, fds []int, err error) {
 	h.FlushAt = p.recovery.flushAt.Load()
 	h.Name = p.recovery.presence.name
 	for i, s := range p.servers {
-		known := handedServer{Lacking: p.recovery.lacks(int32(i))}
-		known.Missed, known.Lost = p.journals[i].all()
-		known.LostBy = p.journals[i].lossReason()
-		times, _ := p.journals[i].lossTimes()
-		known.LostAt, known.Wide = times.at, times.wide
-		known.Later = p.journals[i].allLater()
-		for _, key := range known.Missed {
-			at, _ := p.journals[i].missedAt([]byte(key))
-			known.Times = append(known.Times, at)
-		}
-		known.Unclear, known.Waited = p.recovery.allUnclear(int32(i)), s.Awaited()
-		state, _ := s.Load()
-		known.Dirty = state == backend.Dirty
-		known.Flush = p.recovery.care[i].flushDue.Load()
-		if life, ok := s.Life(); ok {
-			known.Life = life.String()
-		}
-		h.Servers[s.Name()] = known
+		h.Servers[s.Name()] = p.handServer(int32(i))
 	}
 	fds = append(fds, p.listeners...)
 	for _, s := range p.servers {
@@ -202,6 +186,29 @@ func (p *Proxy) Adopt(state []byte) error {
 	})
 }
 
+// handServer is what the next program has to know of a server.
+func (p *Proxy) handServer(server int32) handedServer {
+	j, s, care := p.journals[server], p.servers[server], &p.recovery.care[server]
+	known := handedServer{Lacking: p.recovery.lacks(server)}
+	known.Missed, known.Lost = j.all()
+	known.LostBy = j.lossReason()
+	times, _ := j.lossTimes()
+	known.LostAt, known.Wide = times.at, times.wide
+	known.Later = j.allLater()
+	for _, key := range known.Missed {
+		at, foreign := j.missedThen([]byte(key))
+		known.Times, known.Foreign = append(known.Times, at), append(known.Foreign, foreign)
+	}
+	known.Unclear, known.Waited = p.recovery.allUnclear(server), s.Awaited()
+	state, _ := s.Load()
+	known.Dirty = state == backend.Dirty
+	known.Flush = care.flushDue.Load()
+	if life, ok := s.Life(); ok {
+		known.Life = life.String()
+	}
+	return known
+}
+
 // adoptServer takes over what the program before knew of a server.
 func (p *Proxy) adoptServer(server int32, known handedServer) {
 	s := p.servers[server]
@@ -216,7 +223,11 @@ func (p *Proxy) adoptServer(server int32, known handedServer) {
 		p.journals[server].loseAt(cmp.Or(known.LostBy, lostByBefore), times, known.Later)
 	}
 	for i, key := range known.Missed {
-		p.journals[server].add([]byte(key), known.Times[i])
+		if i < len(known.Foreign) && known.Foreign[i] {
+			p.journals[server].addNoted([]byte(key), known.Times[i])
+		} else {
+			p.journals[server].add([]byte(key), known.Times[i])
+		}
 	}
 	for _, key := range known.Unclear {
 		p.recovery.unclear(server, []byte(key))
