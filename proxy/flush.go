@@ -26,7 +26,7 @@ type flush struct {
 	home    *worker  // runs it
 	request *request // the client's, nil for one that was due
 	delay   int64    // seconds, 0 for now
-	only    int32    // the server of one that was due
+	only    []int32  // the servers of one that was due
 
 	unpaused atomic.Int32 // workers whose writes have not ended yet
 	parts    int          // servers that have not answered yet
@@ -112,7 +112,7 @@ func (w *worker) flushServers(fl *flush) {
 		w.p.recovery.flushed(fl.delay)
 	}
 	for i, c := range w.conns {
-		if server := int32(i); (fl.request != nil || fl.only == server) && !w.missesFlush(fl, server, c) {
+		if server := int32(i); (fl.request != nil || slices.Contains(fl.only, server)) && !w.missesFlush(fl, server, c) {
 			w.sendFlush(fl, server, c)
 		}
 	}

@@ -56,18 +56,38 @@ func (w *watcher) keepFlush(found map[string]backend.Stored) error {
 		return err
 	}
 	due, err := strconv.ParseInt(string(found[flushKey].Value), 10, 64)
+	c.flushSeen.Store(due)
 	if err != nil {
 		return nil // there is none
+	}
+	now := time.Now().Unix()
+	if known := rc.flushAt.Load(); now < due && known < now-flushKeyStays && rc.flushAt.CompareAndSwap(known, due) {
+		rc.setFlushAt(due) // of another proxy
 	}
 	begins := due
 	if !rc.p.servers[w.at].WasFlushed() {
 		begins += flushKeyStays
 	}
-	if time.Now().Unix() < begins || !rc.acts(w.at) || c.flushRan.Swap(due) == due {
-		return nil
+	if now >= begins {
+		rc.flushThose(due)
 	}
-	rc.p.flushes.begin(&flush{home: rc.p.workers[0], only: w.at})
 	return nil
+}
+
+// flushThose has all servers flushed at once that a flush_all is due on which they were
+// not sent.
+func (rc *recovery) flushThose(due int64) {
+	var those []int32
+	for i, s := range rc.p.servers {
+		c := &rc.care[i]
+		if s.Serves() && c.flushSeen.Load() == due && rc.acts(int32(i)) && c.flushRan.Swap(due) != due {
+			those = append(those, int32(i))
+		}
+	}
+	if len(those) > 0 {
+		rc.flushAt.CompareAndSwap(due, time.Now().Unix()) // see nearFlush
+		rc.p.flushes.begin(&flush{home: rc.p.workers[0], only: those})
+	}
 }
 
 // flushed notes a flush_all. A later one replaces one that is still to come,
@@ -108,14 +128,15 @@ func (rc *recovery) setFlushAt(at int64) {
 }
 
 // nearFlush tells whether a flush_all with a delay may be under way at this time,
-// in Unix milliseconds: each server carries it out in another moment.
+// in Unix milliseconds: each server carries it out in another moment, and one may lose a
+// write that the other one keeps. So keys that are written then are compared afterwards.
 func (rc *recovery) nearFlush(now int64) bool {
 	at := rc.flushAt.Load()
 	if at == 0 {
 		return false
 	}
 	since := now - at*1000
-	return since > -3000 && since < 3000
+	return max(since, -since) < flushSettles/1e6
 }
 
 // longestDelay is the longest relative time, in seconds (protocol.txt,

@@ -111,12 +111,8 @@ func (w *worker) mirror(r *request, effect protocol.Op) bool {
 	if state == backend.Warming && (effect == protocol.OpSet || effect == protocol.OpDelete) {
 		r.when, _ = w.p.journals[r.backup].find(r.key())
 	}
-	if !w.p.recovery.alone() {
+	if !w.p.recovery.alone() || w.nearFlush() {
 		w.lookLater(r.key(), false)
-	}
-	if w.p.recovery.flushAt.Load() != 0 && w.p.recovery.nearFlush(w.unixMilli(w.loop.Now())) {
-		// One of the servers may lose the write that the other one keeps.
-		w.lookAt(secondLook{key: string(r.key()), due: w.loop.Now() + flushSettles})
 	}
 	w.stats.mirrored++
 	r.phase = mirroring

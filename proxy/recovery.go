@@ -60,8 +60,9 @@ type care struct {
 	late  atomic.Bool // see recovery.late
 	flush atomic.Bool // this proxy has taken it out to flush it
 
-	flushDue atomic.Int64 // when a flush_all is due of which the server does not know, Unix seconds, 0 for none
-	flushRan atomic.Int64 // the last of those that it was told, when it was due
+	flushDue  atomic.Int64 // when a flush_all is due of which the server does not know, Unix seconds, 0 for none
+	flushSeen atomic.Int64 // when one is due as the server holds it
+	flushRan  atomic.Int64 // when the last of those was due that this proxy has run
 
 	conflict atomic.Int64 // see timesAreDue; Unix nanoseconds
 	held     atomic.Int64 // when it was seen last that it holds more, Unix nanoseconds; see holdsMore
