@@ -20,11 +20,6 @@ const LifeKey = Prefix + "life"
 // proxy copies them, and who comes next has to go on.
 const LackingKey = Prefix + "lacking"
 
-// FlushedKey is held by a server that was flushed in its present life. It hides what it
-// held then, and shows it again when it is sent a flush_all with a delay, until it has
-// reclaimed the memory: memcached keeps one time for both (process_flush_all_command).
-const FlushedKey = Prefix + "flushed"
-
 // Life is one run of one memcached process. A restart begins a new life.
 type Life struct {
 	PID   int

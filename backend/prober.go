@@ -43,11 +43,10 @@ type Return struct {
 
 // Verdict is what has to be done with it.
 type Verdict struct {
-	Flush      bool  // now, before it serves
-	FlushLater int64 // seconds from now, 0 for not at all
-	To         State // Up or Warming
-	Why        string
-	Wait       string // why it must not serve yet, "" when it may
+	Flush bool  // before it serves
+	To    State // Up or Warming
+	Why   string
+	Wait  string // why it must not serve yet, "" when it may
 }
 
 // Recovery knows what a server has missed.
@@ -197,15 +196,9 @@ func (p *Prober) restore(ctx context.Context, client *Client, word uint64) (done
 			return false, err
 		}
 		s.clock.Store(f.clock)
-		held, err := client.Gets(LifeKey, LackingKey, FlushedKey)
+		held, err := client.Gets(LifeKey, LackingKey)
 		if err != nil {
 			return false, err
-		}
-		if _, told := held[FlushedKey]; !told {
-			known, ok := s.Life()
-			s.flushed.CompareAndSwap(true, ok && known == f.life)
-		} else {
-			s.SetFlushed()
 		}
 		if err := s.askTokens(client); err != nil {
 			return false, err
@@ -227,16 +220,6 @@ func (p *Prober) restore(ctx context.Context, client *Client, word uint64) (done
 			return false, err
 		}
 		s.Flushes.Add(1)
-		s.SetFlushed()
-	}
-	if v.FlushLater > 0 {
-		answer, err := client.Ask("flush_all %d\r\n", v.FlushLater)
-		if err == nil && answer != "OK" {
-			err = fmt.Errorf("a flush_all is still to come for it, but it answered %.60q; start it without -F", answer)
-		}
-		if err != nil {
-			return false, err
-		}
 	}
 	if p.Recovery != nil {
 		if stored, err := client.Store("set", LifeKey, f.life.String()); err != nil {

@@ -157,8 +157,6 @@ func TestVerdicts(t *testing.T) {
 		{"keys were missed", true, Verdict{To: Warming, Why: "it is replayed"}, set, 0},
 		{"it is empty", false, Verdict{To: Warming, Why: "it is empty"}, set, 0},
 		{"it must be flushed", true, Verdict{Flush: true, To: Warming, Why: "flushed"}, "flush_all|" + set, 1},
-		{"it must be flushed later", false, Verdict{FlushLater: 77, To: Up, Why: "later"}, "flush_all 77|" + set, 0},
-		{"now and later", true, Verdict{Flush: true, FlushLater: 3, To: Warming, Why: "both"}, "flush_all|flush_all 3|" + set, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var p *probed
@@ -215,7 +213,7 @@ func TestVerdictToWait(t *testing.T) {
 	asked := 0
 	recovery := &fakeRecovery{decide: func(*Server, Return) Verdict {
 		if asked++; asked <= 3 {
-			return Verdict{Flush: true, FlushLater: 5, To: Up, Wait: fmt.Sprintf("reason %d", asked)}
+			return Verdict{Flush: true, To: Up, Wait: fmt.Sprintf("reason %d", asked)}
 		}
 		return Verdict{To: Up, Why: "now it may"}
 	}}

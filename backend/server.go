@@ -68,7 +68,6 @@ type Server struct {
 	binary   atomic.Bool                    // it answered in the binary protocol, when that was tried last
 	binaryAt atomic.Int64                   // when that was, Unix nanoseconds
 	outWhy   atomic.Pointer[string]         // why it did not serve last
-	flushed  atomic.Bool                    // see FlushedKey
 	refused  atomic.Bool                    // the last probe found nobody there
 	probed   atomic.Bool                    // a probe has failed
 	changed  func(*Server, Change)
@@ -130,7 +129,7 @@ func (s *Server) Absent() bool {
 // Refuses tells whether nobody is there at the server's address.
 func (s *Server) Refuses() bool { return !s.Serves() && s.refused.Load() }
 
-// FlushesAt notes when the server carries out a flush_all with a delay, in Unix
+// FlushesAt notes when the server is flushed by a flush_all with a delay, in Unix
 // seconds; 0 is never.
 func (s *Server) FlushesAt(at int64) { s.flush.Store(at) }
 
@@ -144,13 +143,6 @@ func (s *Server) flushesNow() bool {
 	since := s.Clock() - at
 	return since >= -2 && since <= flushLasts
 }
-
-// WasFlushed tells whether the server may hide items, so that it must not be sent a
-// flush_all with a delay; see FlushedKey.
-func (s *Server) WasFlushed() bool { return s.flushed.Load() }
-
-// SetFlushed notes that it was flushed.
-func (s *Server) SetFlushed() { s.flushed.Store(true) }
 
 // HasMeta tells whether the server can tell an item's lifetime and be sent
 // meta commands (memcached 1.6.14 and later).

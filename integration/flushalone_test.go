@@ -63,6 +63,30 @@ func TestFlushAllWithoutBackupsIsMissedOnce(t *testing.T) {
 	expect(t, c, "flush_all", "OK")
 }
 
+// One that was sent a flush_all with a delay as its connection failed may not have got it.
+//
+// promise: C11
+func TestADelayedFlushAllWithoutBackupsIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	s := startStory(t, 2, 0, hanging...)
+	c := harness.MustDial(t, s.Addr)
+	keys := keysNamed("k", 100)
+	for _, key := range keys {
+		must(t, c.Set(key, "old"))
+	}
+	away := s.primaries[0]
+	s.links[away].Partition()
+	expect(t, c, "flush_all 2", "OK")
+	due := time.Now().Add(2 * time.Second)
+	s.links[away].Cut()
+	over(t, due)
+	s.links[away].Heal()
+	awaitWhole(t, s.Magent)
+	for _, key := range keys {
+		expectMiss(t, c, key)
+	}
+}
+
 // The only server that serves has missed more writes than are known. A flush_all is run
 // there like anywhere: nobody sees an error, and nothing is flushed a second time.
 //

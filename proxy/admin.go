@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -49,8 +50,10 @@ func (s *session) admin(r *protocol.Request) bool {
 func (p *Proxy) resyncAsked() string {
 	leftOut, err := p.Resync()
 	switch {
-	case err != nil:
+	case errors.Is(err, errNoBackup):
 		return "CLIENT_ERROR " + err.Error()
+	case err != nil:
+		return "SERVER_ERROR " + err.Error()
 	case len(leftOut) == 0:
 		return string(okLine)
 	}

@@ -134,6 +134,15 @@ func TestALossLeavesWhatThisProxyWroteBefore(t *testing.T) {
 			t.Errorf("%+v: the empty twin still has to get it: %v", c, missed)
 		}
 	}
+	// The key of another proxy that is one too many may be this one.
+	p := newTestProxy(t, o)
+	p.journals[1].add([]byte("k"), 60)
+	p.journals[0].add([]byte("a"), 100)
+	p.journals[0].add([]byte("b"), 100)
+	p.recovery.enterNoted(0, missedKey{"k", 200})
+	if _, missed := p.missed(0, 1, []byte("k")); !missed {
+		t.Error("a later write of another proxy, which is one too many, counts as the older")
+	}
 	// What may be of this key all the same.
 	for name, lose := range map[string]func(j *journal){
 		"flush_all":     func(j *journal) { j.lose(lostByFlush) },

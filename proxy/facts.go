@@ -24,7 +24,8 @@ type fact struct {
 	size   int // bytes of the record
 	token  uint64
 
-	empty bool // the teller itself holds no client's item
+	empty    bool  // the teller itself holds no client's item
+	flushDue int64 // see flushKey; 0 for none
 }
 
 // factOf makes a fact of what was read.
@@ -49,7 +50,7 @@ func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, erro
 	}
 	defer c.Close()
 	name := rc.p.servers[server].Name()
-	keys := []string{backend.LifeKey, backend.LackingKey, backend.FlushedKey, proxiesKey, flushKey, lifeOfKey(name), recordKey(name)}
+	keys := []string{backend.LifeKey, backend.LackingKey, proxiesKey, flushKey, lifeOfKey(name), recordKey(name)}
 	for _, other := range rc.twins[at] {
 		if other != server {
 			keys = append(keys, lifeOfKey(rc.p.servers[other].Name()), recordKey(rc.p.servers[other].Name()))
@@ -66,9 +67,8 @@ func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, erro
 	f := factOf(name, found)
 	rc.hearBeats(at, found[proxiesKey].Value)
 	rc.record(server, at).setMarked(rc.marksOfOthers(f))
-	if at, err := strconv.ParseInt(string(found[flushKey].Value), 10, 64); err == nil && at > time.Now().Unix() {
-		rc.hearOfFlush(at)
-	}
+	f.flushDue = dueOf(found[flushKey])
+	rc.hearOfFlush(found[flushKey])
 	items, err := strconv.Atoi(stats["curr_items"])
 	f.empty = err == nil && items <= len(found)
 	return f, nil
@@ -76,16 +76,18 @@ func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, erro
 
 // readOwnFacts reads what a server that returns tells of its twins. While it could
 // not be reached, another proxy may have written there without them: before a
-// twin's copy of a key is taken for the right one, this has to be known.
-func (rc *recovery) readOwnFacts(ctx context.Context, server int32) error {
+// twin's copy of a key is taken for the right one, this has to be known. due is when a
+// flush_all is due as the server holds it, Unix seconds, 0 for none.
+func (rc *recovery) readOwnFacts(ctx context.Context, server int32) (due int64, err error) {
 	for _, twin := range rc.twins[server] {
 		f, err := rc.readFacts(ctx, twin, server)
 		if err != nil {
-			return err
+			return 0, err
 		}
+		due = f.flushDue
 		rc.learn(twin, server, f, true)
 	}
-	return nil
+	return due, nil
 }
 
 // toldWithin is the time in which a proxy that lives tells when it has missed

@@ -22,8 +22,8 @@ func (w *worker) ConnFailed(c *backend.Conn, calls *backend.Call, why error) {
 		}
 		switch {
 		case r.phase == flushingAll:
-			w.missFlush(r.flush, int32(c.Server.Index))
-			missed = missed || r.flush.delay == 0
+			w.missFlush(int32(c.Server.Index))
+			missed = true
 		case r.phase == mirroring:
 			missed = true
 		case r.Write && !r.onTwin && r.backup >= 0 && w.p.servers[r.backup].Serves():
@@ -53,6 +53,8 @@ func (w *worker) ConnFailed(c *backend.Conn, calls *backend.Call, why error) {
 			o.failed()
 		case *itemMark:
 			o.done()
+		case *telling:
+			o.failed()
 		}
 		call = next
 	}

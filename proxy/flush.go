@@ -26,7 +26,7 @@ type flush struct {
 	home    *worker  // runs it
 	request *request // the client's, nil for one that was due
 	delay   int64    // seconds, 0 for now
-	only    []int32  // the servers of one that was due
+	due     int64    // when one was due that has come, Unix seconds
 
 	unpaused atomic.Int32 // workers whose writes have not ended yet
 	parts    int          // servers that have not answered yet
@@ -108,11 +108,9 @@ func (w *worker) flushServers(fl *flush) {
 		w.flushPart(fl)
 		return
 	}
-	if fl.request != nil {
-		w.p.recovery.flushed(fl.delay)
-	}
+	w.p.recovery.flushed(fl.delay)
 	for i, c := range w.conns {
-		if server := int32(i); (fl.request != nil || slices.Contains(fl.only, server)) && !w.missesFlush(fl, server, c) {
+		if server := int32(i); !w.missesFlush(fl, server, c) {
 			w.sendFlush(fl, server, c)
 		}
 	}
@@ -123,36 +121,28 @@ func (w *worker) flushServers(fl *flush) {
 // missesFlush tells whether a server is not sent the command, and sees to it that it is
 // flushed all the same: when it is back, or when a delayed one is due.
 func (w *worker) missesFlush(fl *flush, server int32, c *backend.Conn) bool {
-	if fl.delay > 0 && w.p.pools.backup != nil {
-		switch {
-		case !c.Sync().Serves():
-			w.missFlush(fl, server)
-			return true
-		case c.Server.WasFlushed():
-			fl.done++ // its watcher sees to it
-			return true
+	if fl.delay > 0 && w.p.recovery.delaysFlush(server) {
+		if c.Sync().Serves() {
+			w.tellDue(c, fl)
 		}
-		return false
+		return true
 	}
 	for !c.Sync().Serves() {
-		w.missFlush(fl, server)
+		w.missFlush(server)
 		if c.Server.Miss() {
 			return true
 		}
 	}
 	if w.p.journals[server].lost() {
-		w.missFlush(fl, server) // nothing of before is right
+		w.missFlush(server) // nothing of before is right
 	}
 	return false
 }
 
-// missFlush notes that a server may not have run the command.
-func (w *worker) missFlush(fl *flush, server int32) {
-	switch {
-	case w.p.pools.backup == nil: // it is flushed whenever it has missed anything
-	case fl.delay > 0:
-		w.p.recovery.care[server].flushDue.Store(w.p.recovery.flushAt.Load())
-	default:
+// missFlush notes that a server may not have run the command. One without twins is
+// flushed whenever it has missed anything.
+func (w *worker) missFlush(server int32) {
+	if len(w.p.recovery.twins[server]) > 0 {
 		w.p.journals[server].lose(lostByFlush)
 	}
 }
@@ -177,21 +167,13 @@ func (w *worker) sendFlush(fl *flush, server int32, c *backend.Conn) {
 // flushed is told what one server answered. One that refused has missed it.
 func (w *worker) flushed(r *request, ok bool) {
 	fl, server := r.flush, r.primary
-	switch {
-	case ok:
+	if ok {
 		fl.done++
-		if fl.delay > 0 {
-			break
-		}
-		w.p.servers[server].SetFlushed()
-		if w.p.journals[server].lost() && w.p.recovery.alone() {
+		if fl.delay == 0 && w.p.journals[server].lost() && w.p.recovery.alone() {
 			w.p.emptied(server) // nothing has been written since the command was sent
 		}
-	default:
-		w.missFlush(fl, server)
-		if fl.delay > 0 {
-			break
-		}
+	} else {
+		w.missFlush(server)
 		w.p.servers[server].TakeOut(true, "it did not run flush_all")
 		for _, at := range w.p.recovery.twins[server] {
 			if twin := w.conns[at]; twin.Sync().Serves() {
@@ -210,11 +192,16 @@ func (w *worker) flushPart(fl *flush) {
 	w.p.flushes.end()
 	r := fl.request
 	if r == nil {
+		if fl.done > 0 {
+			w.p.recovery.flushRan.Store(fl.due)
+		}
+		w.p.recovery.flushing.Store(false)
 		return
 	}
 	if fl.done > 0 {
 		w.answer(r, okLine, protocol.OK, 0)
 	} else {
+		w.p.recovery.flushAt.Store(0)
 		w.line = append(append(w.line[:0], "SERVER_ERROR no server is reachable to flush "...), w.p.servers[0].Name()...)
 		w.replyFailure(r, w.line)
 	}

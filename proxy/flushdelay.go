@@ -1,94 +1,31 @@
 package proxy
 
 import (
+	"context"
 	"strconv"
 	"time"
 
 	"magent/backend"
 )
 
-// A flush_all with a delay is still to come: a server that is out then, or comes back
-// before, has to get it too.
+// A flush_all with a delay is run by magent when it is due, like one that a client sends
+// then. The servers are not sent it: memcached keeps one time for all, and a server that
+// was flushed before would show again what it hides since then
+// (process_flush_all_command). They hold when it is due, for other proxies and the next
+// run of this one. Who sees to the first server runs it.
 //
-// A server that was flushed before must not be sent one: it would show again what it
-// hides since then (backend.FlushedKey). Who sees to it flushes it when it is due.
+// Servers without twins hold nothing of magent's: they are sent it as it is.
 
-// flushKey holds, on each server, when a flush_all is due. It goes with the flush.
+// flushKey holds, on each server that has twins, when a flush_all is due. A flush removes
+// it with all else: a server that holds it behind its time has not been flushed since.
 const flushKey = backend.Prefix + "flush"
 
-// flushKeyStays is how long, in seconds, a server may hold flushKey that carries out the
-// flush_all by itself: its clock may be a little behind.
-const flushKeyStays = 5
+// delaysFlush tells whether a flush_all with a delay is run by magent on a server.
+func (rc *recovery) delaysFlush(server int32) bool { return len(rc.twins[server]) > 0 }
 
-// flushMissed sees to a flush_all with a delay that was due while a server was out.
-func (rc *recovery) flushMissed(server int32) {
-	c := &rc.care[server]
-	if due := c.flushDue.Load(); due > 0 && due <= time.Now().Unix() && c.flushDue.CompareAndSwap(due, 0) {
-		rc.p.journals[server].lose(lostByFlush)
-	}
-}
-
-// keepFlushed has the server itself tell that it was flushed.
-func (w *watcher) keepFlushed(found map[string]backend.Stored) error {
-	s := w.rc.p.servers[w.at]
-	if _, told := found[backend.FlushedKey]; told {
-		s.SetFlushed()
-		return nil
-	}
-	life, ok := s.Life()
-	if !ok || !s.WasFlushed() {
-		return nil
-	}
-	_, err := w.client.Store("set", backend.FlushedKey, life.String())
-	return err
-}
-
-// keepFlush has a server flushed that could not be told to do so by itself, when that is
-// due.
-func (w *watcher) keepFlush(found map[string]backend.Stored) error {
-	rc := w.rc
-	c := &rc.care[w.at]
-	if due := c.flushDue.Load(); due > 0 {
-		stored, err := w.client.Store("set", flushKey, strconv.FormatInt(due, 10))
-		if stored {
-			c.flushDue.CompareAndSwap(due, 0)
-		}
-		return err
-	}
-	due, err := strconv.ParseInt(string(found[flushKey].Value), 10, 64)
-	c.flushSeen.Store(due)
-	if err != nil {
-		return nil // there is none
-	}
-	now := time.Now().Unix()
-	if known := rc.flushAt.Load(); now < due && known < now-flushKeyStays && rc.flushAt.CompareAndSwap(known, due) {
-		rc.setFlushAt(due) // of another proxy
-	}
-	begins := due
-	if !rc.p.servers[w.at].WasFlushed() {
-		begins += flushKeyStays
-	}
-	if now >= begins {
-		rc.flushThose(due)
-	}
-	return nil
-}
-
-// flushThose has all servers flushed at once that a flush_all is due on which they were
-// not sent.
-func (rc *recovery) flushThose(due int64) {
-	var those []int32
-	for i, s := range rc.p.servers {
-		c := &rc.care[i]
-		if s.Serves() && c.flushSeen.Load() == due && rc.acts(int32(i)) && c.flushRan.Swap(due) != due {
-			those = append(those, int32(i))
-		}
-	}
-	if len(those) > 0 {
-		rc.flushAt.CompareAndSwap(due, time.Now().Unix()) // see nearFlush
-		rc.p.flushes.begin(&flush{home: rc.p.workers[0], only: those})
-	}
-}
+// longestDelay is the longest relative time, in seconds (protocol.txt,
+// "Expiration times").
+const longestDelay = 60 * 60 * 24 * 30
 
 // flushed notes a flush_all. A later one replaces one that is still to come,
 // as in memcached, where a delay of more than 30 days is a point in time.
@@ -101,54 +38,102 @@ func (rc *recovery) flushed(delay int64) {
 		at = time.Now().Unix() + delay
 	}
 	rc.setFlushAt(at)
-	for i := range rc.care {
-		rc.care[i].flushDue.Store(0) // of the one that is replaced
-	}
-}
-
-// hearOfFlush takes over from another proxy, or the run before, when a flush_all is due.
-// Servers that are out may not have been told.
-func (rc *recovery) hearOfFlush(at int64) {
-	if !rc.flushAt.CompareAndSwap(0, at) {
-		return
-	}
-	rc.setFlushAt(at)
-	for i, s := range rc.p.servers {
-		if !s.Serves() {
-			rc.care[i].flushDue.Store(at)
-		}
-	}
 }
 
 func (rc *recovery) setFlushAt(at int64) {
 	rc.flushAt.Store(at)
+	if at == 0 {
+		return // it may be under way
+	}
 	for _, s := range rc.p.servers {
 		s.FlushesAt(at)
 	}
+	time.AfterFunc(time.Until(time.Unix(at, 0)), func() {
+		for i := range rc.p.servers {
+			rc.lookSoon(int32(i))
+		}
+	})
 }
 
-// nearFlush tells whether a flush_all with a delay may be under way at this time,
-// in Unix milliseconds: each server carries it out in another moment, and one may lose a
-// write that the other one keeps. So keys that are written then are compared afterwards.
-func (rc *recovery) nearFlush(now int64) bool {
-	at := rc.flushAt.Load()
-	if at == 0 {
-		return false
+// flushOverdue tells whether a server that returns has to be flushed before it serves,
+// because it holds that a flush_all was due: then it has not been flushed since. One that
+// was out when none could be run, and was never seen to hold it, may not have been told:
+// it has missed it.
+func (rc *recovery) flushOverdue(server int32, held int64) bool {
+	now := time.Now().Unix()
+	if at := rc.flushAt.Load(); at > 0 && at <= now {
+		for i, s := range rc.p.servers {
+			if !s.Serves() && rc.delaysFlush(int32(i)) {
+				rc.care[i].overdue.Store(at)
+			}
+		}
+		rc.flushAt.CompareAndSwap(at, 0)
 	}
-	since := now - at*1000
-	return max(since, -since) < flushSettles/1e6
+	c := &rc.care[server]
+	missed := c.overdue.Swap(0)
+	if held > 0 && held <= now {
+		return true
+	}
+	if missed > 0 && missed != c.flushSeen.Load() {
+		rc.p.journals[server].lose(lostByFlush)
+	}
+	return false
 }
 
-// longestDelay is the longest relative time, in seconds (protocol.txt,
-// "Expiration times").
-const longestDelay = 60 * 60 * 24 * 30
-
-// flushLater is the delay of the flush_all that is still to come, 0 for none.
-func (rc *recovery) flushLater() int64 {
-	at := rc.flushAt.Load()
-	left := max(at-time.Now().Unix(), 0)
-	if left > longestDelay {
-		return at
+// hearOfFlush takes over when a flush_all is due as a server holds it: from another proxy,
+// or the run before.
+func (rc *recovery) hearOfFlush(held backend.Stored) {
+	if due := dueOf(held); due > 0 && due != rc.flushAt.Load() && due != rc.flushRan.Load() {
+		rc.setFlushAt(due)
 	}
-	return left
+}
+
+// dueOf reads flushKey; 0 is none.
+func dueOf(held backend.Stored) int64 {
+	due, err := strconv.ParseInt(string(held.Value), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return due
+}
+
+// tellFlush has a server that is about to serve hold when a flush_all is due.
+func (rc *recovery) tellFlush(s *backend.Server) {
+	due := rc.flushAt.Load()
+	if due <= time.Now().Unix() || !rc.delaysFlush(int32(s.Index)) {
+		return
+	}
+	if c, err := rc.p.dial(context.Background(), int32(s.Index)); err == nil {
+		_, _ = c.Store("set", flushKey, strconv.FormatInt(due, 10))
+		c.Close()
+	}
+}
+
+// keepFlush follows what the server holds of a flush_all that is due, and runs it when it
+// is.
+func (w *watcher) keepFlush(found map[string]backend.Stored) {
+	rc := w.rc
+	due := dueOf(found[flushKey])
+	if seen := rc.care[w.at].flushSeen.Swap(due); due == 0 && seen != 0 {
+		rc.flushAt.CompareAndSwap(seen, 0) // it was run, or another took its place
+	}
+	rc.hearOfFlush(found[flushKey])
+	if due == 0 || due > time.Now().Unix() || due == rc.flushRan.Load() || w.at != rc.firstWith(due) || !rc.acts(w.at) {
+		return
+	}
+	if !rc.flushing.Swap(true) {
+		rc.p.log.Info().Msg("a flush_all is due")
+		rc.p.flushes.begin(&flush{home: rc.p.workers[0], due: due})
+	}
+}
+
+// firstWith is the first server that serves and was seen to hold that a flush_all is due
+// at a time.
+func (rc *recovery) firstWith(due int64) int32 {
+	for i, s := range rc.p.servers {
+		if s.Serves() && rc.care[i].flushSeen.Load() == due {
+			return int32(i)
+		}
+	}
+	return -1
 }

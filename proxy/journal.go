@@ -117,6 +117,9 @@ func (j *journal) enter(key []byte, note bool, at int64) added {
 			by = lostBySize
 		}
 		j.overflowNow(by, unixMilliNow())
+		if !note {
+			j.raiseLoss(unixMilliNow(), true) // another proxy's key is among them
+		}
 		j.foreign = false
 		j.owed[j.twinOf(key)] = j.counter
 		return addedLost

@@ -111,7 +111,7 @@ func (w *worker) mirror(r *request, effect protocol.Op) bool {
 	if state == backend.Warming && (effect == protocol.OpSet || effect == protocol.OpDelete) {
 		r.when, _ = w.p.journals[r.backup].find(r.key())
 	}
-	if !w.p.recovery.alone() || w.nearFlush() {
+	if !w.p.recovery.alone() {
 		w.lookLater(r.key(), false)
 	}
 	w.stats.mirrored++

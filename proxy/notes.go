@@ -130,27 +130,22 @@ func (w *worker) noteLoss(server int32, twin *backend.Conn) {
 }
 
 // noteFlush tells other proxies which servers have missed a flush_all that has
-// just been queued to the others, and writes anew what it removes; of one with a delay
-// it tells when that is due.
+// just been queued to the others, and writes anew what it removes. One with a delay
+// removes nothing yet.
 func (w *worker) noteFlush(delay int64) {
-	if w.p.pools.backup == nil {
+	if w.p.pools.backup == nil || delay > 0 {
 		return
 	}
 	for at, twin := range w.conns {
 		if !twin.Sync().Serves() {
 			continue
 		}
-		if at := w.p.recovery.flushAt.Load(); at > 0 {
-			w.tell(twin, protocol.OpSet, flushKey, strconv.FormatInt(at, 10), nil)
-		}
 		if life, ok := twin.Server.Life(); ok {
 			w.tell(twin, protocol.OpSet, backend.LifeKey, life.String(), nil)
 		}
 		for _, server := range w.p.recovery.twins[at] {
 			if !w.p.servers[server].Serves() {
-				if delay == 0 {
-					w.noteLoss(server, twin)
-				}
+				w.noteLoss(server, twin)
 			} else {
 				w.p.recovery.record(server, int32(at)).kept.Store(false)
 			}
@@ -161,7 +156,10 @@ func (w *worker) noteFlush(delay int64) {
 // tell queues a storage command of magent's own. then, which may be nil, is told
 // whether it was stored.
 func (w *worker) tell(c *backend.Conn, op protocol.Op, key, value string, then func(stored bool)) {
-	t := &telling{then: then}
+	w.queueTelling(c, &telling{then: then}, op, key, value)
+}
+
+func (w *worker) queueTelling(c *backend.Conn, t *telling, op protocol.Op, key, value string) {
 	t.Owner = t
 	t.Kind, t.Write = backend.Line, true
 	t.Answers = protocol.AnswersTo(op)
@@ -173,11 +171,32 @@ func (w *worker) tell(c *backend.Conn, op protocol.Op, key, value string, then f
 	c.Queue(&t.Call)
 }
 
+// tellDue has a server hold when a flush_all is due, which is answered for when it does.
+func (w *worker) tellDue(c *backend.Conn, fl *flush) {
+	fl.parts++
+	t := &telling{then: func(stored bool) {
+		if stored {
+			fl.done++
+		}
+		w.flushPart(fl)
+	}}
+	t.gone = func() { t.then(false) }
+	w.queueTelling(c, t, protocol.OpSet, flushKey, strconv.FormatInt(w.p.recovery.flushAt.Load(), 10))
+}
+
 // telling is a command of magent's own whose answer hardly matters.
 type telling struct {
 	backend.Call
 	lineOnly
 	then func(stored bool)
+	gone func() // there is no answer; may be nil
+}
+
+// failed is told that the connection has failed.
+func (t *telling) failed() {
+	if t.gone != nil {
+		t.gone()
+	}
 }
 
 // Answered is told a line (backend.Receiver).

@@ -50,7 +50,9 @@ type recovery struct {
 
 	twoJournals sync.Mutex // held to lock two of them
 
-	flushAt atomic.Int64 // Unix seconds of a flush_all that is still to come, 0 for none
+	flushAt  atomic.Int64 // when a flush_all is due that has not been run, Unix seconds, 0 for none
+	flushRan atomic.Int64 // when the last one was due that was run
+	flushing atomic.Bool  // one that was due is under way
 }
 
 // care is what was decided last on who sees to a server.
@@ -60,9 +62,9 @@ type care struct {
 	late  atomic.Bool // see recovery.late
 	flush atomic.Bool // this proxy has taken it out to flush it
 
-	flushDue  atomic.Int64 // when a flush_all is due of which the server does not know, Unix seconds, 0 for none
-	flushSeen atomic.Int64 // when one is due as the server holds it
-	flushRan  atomic.Int64 // when the last of those was due that this proxy has run
+	overdue atomic.Int64 // when a flush_all was due, while it was out, that was not run then, Unix seconds
+
+	flushSeen atomic.Int64 // when a flush_all is due as the server was seen to hold it, Unix seconds, 0 for none
 
 	conflict atomic.Int64 // see timesAreDue; Unix nanoseconds
 	held     atomic.Int64 // when it was seen last that it holds more, Unix nanoseconds; see holdsMore
@@ -209,11 +211,12 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 		}
 		rc.merge(server, at, f, true)
 	}
-	if err := rc.readOwnFacts(ctx, server); err != nil {
+	held, err := rc.readOwnFacts(ctx, server)
+	if err != nil {
 		return backend.Verdict{Wait: "what it tells of its twins cannot be read: " + err.Error()}
 	}
 	rc.judge()
-	rc.flushMissed(server)
+	overdue := rc.flushOverdue(server, held)
 	if rc.timesAreDue(server) {
 		return backend.Verdict{Wait: "another proxy has written the same keys without the server's twin, and is about to tell when"}
 	}
@@ -254,6 +257,9 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 		v.Why = "it is a new process, and was flushed because it held items of an earlier one"
 	}
 	switch {
+	case overdue && !r.Empty:
+		v.Flush = true
+		v.Why = "it was flushed, because a flush_all was due while it was out"
 	case !j.lost() || v.Flush:
 	case rc.p.holdsMore(server):
 		v.Why = missedMore(j) + ": it is flushed when its twin has got what only it holds"
@@ -267,10 +273,6 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 	if v.Flush && !rc.mayFlush(ctx, server) {
 		return backend.Verdict{Wait: "it has to be flushed, which another proxy sees to"}
 	}
-	if v.FlushLater = rc.flushLater(); v.FlushLater > 0 && (v.Flush || s.WasFlushed()) {
-		v.FlushLater = 0
-		rc.care[server].flushDue.Store(rc.flushAt.Load())
-	}
 	return v
 }
 
@@ -278,9 +280,7 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 func (rc *recovery) Restored(s *backend.Server, v backend.Verdict) {
 	rc.care[s.Index].flush.Store(false)
 	rc.care[s.Index].conflict.Store(0)
-	if v.FlushLater > 0 {
-		rc.care[s.Index].flushDue.Store(0)
-	}
+	rc.tellFlush(s)
 	if v.Flush && len(rc.twins[s.Index]) > 0 {
 		rc.setLacks(int32(s.Index), true)
 	}

@@ -85,7 +85,10 @@ func (r *resync) eta() time.Duration {
 	return time.Duration(float64(time.Since(time.Unix(0, at))) / float64(done) * float64(total-done))
 }
 
-var errNoBackup = errors.New("there is no backup to copy from or to: start magent with -b too")
+var (
+	errNoBackup = errors.New("there is no backup to copy from or to: start magent with -b too")
+	errTwinsOut = errors.New("no two servers of a key serve: ask again when they do")
+)
 
 // Resync has every server compared with its twins and given what it lacks. It returns
 // at once.
@@ -97,6 +100,7 @@ func (p *Proxy) Resync() (leftOut []int32, err error) {
 	if p.pools.backup == nil {
 		return nil, errNoBackup
 	}
+	began := false
 	out := func(server int32) bool { return !p.servers[server].Serves() }
 	for i := range p.servers {
 		switch {
@@ -104,11 +108,15 @@ func (p *Proxy) Resync() (leftOut []int32, err error) {
 		case slices.ContainsFunc(p.recovery.twins[i], out) && !p.recovery.lacks(int32(i)):
 			leftOut = append(leftOut, int32(i))
 		default:
+			began = true
 			p.recovery.setLacks(int32(i), true)
 			p.recovery.resyncs[i].again()
 			p.servers[i].Doubt("a resync was asked for")
 			p.wg.Go(func() { p.recovery.tellLacking(p.servers[i]) }) // another proxy may have to do it
 		}
+	}
+	if !began {
+		return nil, errTwinsOut
 	}
 	p.recovery.wake()
 	return leftOut, nil

@@ -26,8 +26,6 @@ const (
 	lookAfter  = int64(300 * time.Millisecond)
 	sampleWait = int64(2 * time.Second)
 	lookTries  = 20
-
-	flushSettles = int64(3 * time.Second) // around the moment at which all servers carry out a delayed flush_all
 )
 
 // secondLook is a key that is to be compared.
@@ -90,9 +88,6 @@ func (w *worker) lookNow() {
 		w.handLooksOn()
 		return
 	}
-	if w.nearFlush() {
-		return // the servers need not be equal yet
-	}
 	now := w.loop.Now()
 	left := s.list[:0]
 	begun := 0
@@ -111,11 +106,6 @@ func (w *worker) lookNow() {
 	}
 	clear(s.list[len(left):])
 	s.list = left
-}
-
-// nearFlush is recovery.nearFlush at this moment.
-func (w *worker) nearFlush() bool {
-	return w.p.recovery.flushAt.Load() != 0 && w.p.recovery.nearFlush(w.unixMilli(w.loop.Now()))
 }
 
 // handLooksOn leaves it to the proxy that has clients to compare what this one

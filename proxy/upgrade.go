@@ -35,7 +35,7 @@ type handedServer struct {
 	LostAt  int64            // see lossTimes
 	Wide    int64            // the same
 	Later   map[string]int64 // see journal.later
-	Flush   int64            // see care.flushDue
+	Overdue int64            // see care.overdue
 	Dirty   bool             // it is out, and writes were made without it
 	Lacking bool             // it lacks keys that its twins hold
 	Life    string           // that it was known in, "" for none
@@ -188,7 +188,7 @@ func (p *Proxy) Adopt(state []byte) error {
 
 // handServer is what the next program has to know of a server.
 func (p *Proxy) handServer(server int32) handedServer {
-	j, s, care := p.journals[server], p.servers[server], &p.recovery.care[server]
+	j, s := p.journals[server], p.servers[server]
 	known := handedServer{Lacking: p.recovery.lacks(server)}
 	known.Missed, known.Lost = j.all()
 	known.LostBy = j.lossReason()
@@ -202,7 +202,7 @@ func (p *Proxy) handServer(server int32) handedServer {
 	known.Unclear, known.Waited = p.recovery.allUnclear(server), s.Awaited()
 	state, _ := s.Load()
 	known.Dirty = state == backend.Dirty
-	known.Flush = care.flushDue.Load()
+	known.Overdue = p.recovery.care[server].overdue.Load()
 	if life, ok := s.Life(); ok {
 		known.Life = life.String()
 	}
@@ -232,9 +232,9 @@ func (p *Proxy) adoptServer(server int32, known handedServer) {
 	for _, key := range known.Unclear {
 		p.recovery.unclear(server, []byte(key))
 	}
-	p.recovery.care[server].flushDue.Store(known.Flush)
 	if known.Lost || known.Dirty || len(known.Missed) > 0 {
 		s.Miss()
 	}
+	p.recovery.care[server].overdue.Store(known.Overdue)
 	p.recovery.setLacks(server, known.Lacking)
 }

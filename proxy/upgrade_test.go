@@ -20,7 +20,7 @@ func TestWhatIsHandedOverOfAServer(t *testing.T) {
 		"keys":    func(p *Proxy) { p.journals[0].add([]byte("a"), 7); p.journals[0].addNoted([]byte("b"), 8) },
 		"dirty":   func(p *Proxy) { p.servers[0].Miss() },
 		"lacking": func(p *Proxy) { p.recovery.setLacks(0, true) },
-		"flush":   func(p *Proxy) { p.recovery.care[0].flushDue.Store(12345) },
+		"overdue": func(p *Proxy) { p.recovery.care[0].overdue.Store(12345) },
 		"unclear": func(p *Proxy) { p.recovery.unclear(0, []byte("a")) },
 		"life":    func(p *Proxy) { p.servers[0].KnowLife(backend.Life{PID: 7, Start: 8}) },
 		"too many": func(p *Proxy) {

@@ -48,7 +48,7 @@ func (w *watcher) look(ctx context.Context) {
 			return
 		}
 	}
-	keys := []string{backend.LifeKey, backend.LackingKey, backend.FlushedKey, proxiesKey, flushKey}
+	keys := []string{backend.LifeKey, backend.LackingKey, proxiesKey, flushKey}
 	for _, server := range rc.twins[w.at] {
 		name := rc.p.servers[server].Name()
 		keys = append(keys, lifeOfKey(name), recordKey(name))
@@ -61,10 +61,7 @@ func (w *watcher) look(ctx context.Context) {
 		err = w.keepLacking(found)
 	}
 	if err == nil {
-		err = w.keepFlushed(found)
-	}
-	if err == nil {
-		err = w.keepFlush(found)
+		w.keepFlush(found)
 	}
 	if err == nil {
 		err = w.beat(found[proxiesKey])

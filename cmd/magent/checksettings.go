@@ -18,9 +18,12 @@ import (
 // checkSettings is what --check looks at: all that a start would fail at, as far as
 // that can be seen without serving. Warnings go to standard error.
 func checkSettings(s *settings, where []endpoint, stderr *os.File) error {
-	_, warning, err := resolveUser(s.user, s.group, os.Geteuid(), os.Getegid())
+	id, warning, err := resolveUser(s.user, s.group, os.Geteuid(), os.Getegid())
 	if err != nil {
 		return usageError{err}
+	}
+	if id.changes() && os.Geteuid() != 0 {
+		return usageError{errors.New("only root can become another user or group: start magent as root, or leave out -u and -g")}
 	}
 	if warning != "" {
 		fmt.Fprintf(stderr, "magent: warning: %s\n", warning)

@@ -91,6 +91,8 @@ func TestCheck(t *testing.T) {
 	} {
 		s.run(append([]string{"--check"}, args...)...).wants(t, 1).oneLine(t, true, want)
 	}
+	nobodys := s.runAs(asNobody(), s.binary, "--check", "-s", "127.0.0.1", "-p", port, "-u", "daemon").wants(t, 1)
+	nobodys.oneLine(t, true, "only root can become another user or group")
 	s.run("-s", "127.0.0.1:"+port, "-p", port).wants(t, 1).oneLine(t, true, "is where magent itself listens")
 	if pids := s.processes(); len(pids) != 0 {
 		t.Errorf("left running: %v", pids)
