@@ -21,7 +21,7 @@ func TestFlushAllReachesEveryServer(t *testing.T) {
 	for _, key := range keys {
 		must(t, c.Set(key, "v"))
 	}
-	for _, command := range []string{"flush_all", "flush_all noreply"} {
+	for _, command := range []string{"flush_all", "flush_all noreply", fmt.Sprint("flush_all ", time.Now().Unix()-10)} {
 		if strings.HasSuffix(command, "noreply") {
 			must(t, c.Send([]byte(command+"\r\n")))
 		} else {

@@ -27,6 +27,14 @@ func (rc *recovery) delaysFlush(server int32) bool { return len(rc.twins[server]
 // "Expiration times").
 const longestDelay = 60 * 60 * 24 * 30
 
+// flushDelay is a delay as it was sent; a point in time that is over is none.
+func flushDelay(delay int64) int64 {
+	if delay > longestDelay && delay <= time.Now().Unix() {
+		return 0
+	}
+	return delay
+}
+
 // flushed notes a flush_all. A later one replaces one that is still to come,
 // as in memcached, where a delay of more than 30 days is a point in time.
 func (rc *recovery) flushed(delay int64) {
@@ -48,11 +56,14 @@ func (rc *recovery) setFlushAt(at int64) {
 	for _, s := range rc.p.servers {
 		s.FlushesAt(at)
 	}
-	time.AfterFunc(time.Until(time.Unix(at, 0)), func() {
+	timer := time.AfterFunc(time.Until(time.Unix(at, 0)), func() {
 		for i := range rc.p.servers {
 			rc.lookSoon(int32(i))
 		}
 	})
+	if before := rc.flushTimer.Swap(timer); before != nil {
+		before.Stop()
+	}
 }
 
 // flushOverdue tells whether a server that returns has to be flushed before it serves,

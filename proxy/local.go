@@ -40,7 +40,7 @@ func (s *session) local(r *protocol.Request) {
 		s.w.stats.flushes++
 		q := s.order(r, nil)
 		s.parked = q
-		s.w.p.flushes.begin(&flush{home: q.home, request: q, delay: r.Expiry})
+		s.w.p.flushes.begin(&flush{home: q.home, request: q, delay: flushDelay(r.Expiry)})
 	case protocol.OpStats:
 		q := s.order(r, nil)
 		s.parked = q

@@ -53,6 +53,8 @@ type recovery struct {
 	flushAt  atomic.Int64 // when a flush_all is due that has not been run, Unix seconds, 0 for none
 	flushRan atomic.Int64 // when the last one was due that was run
 	flushing atomic.Bool  // one that was due is under way
+
+	flushTimer atomic.Pointer[time.Timer] // has the servers looked at when it is due
 }
 
 // care is what was decided last on who sees to a server.
