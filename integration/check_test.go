@@ -130,7 +130,7 @@ func TestStatusCommand(t *testing.T) {
 	flat := strings.Join(strings.Fields(text), " ")
 	for _, want := range []string{
 		fmt.Sprintf("pid %d, up for ", m.PID()), "listens at " + m.Addr, "SERVER ROLE STATE COMPLETE",
-		m.primary.Addr + " primary up yes 0", m.backup.Addr + " backup dirty unknown 1", m.backup.Addr + " is dirty: it has been out of reach for ",
+		m.primary.Addr + " primary up yes 0", m.backup.Addr + " backup dirty unknown 1", m.backup.Addr + " is dirty: cannot connect: ", "connection refused. It has been out of reach for ",
 	} {
 		if !strings.Contains(flat, want) {
 			t.Errorf("it lacks %q (status %d, stderr %q):\n%s", want, status, stderr, text)

@@ -183,3 +183,78 @@ func TestAFlushAllIsDueWithoutMagent(t *testing.T) {
 		})
 	}
 }
+
+// A flush_all that is called off by another one, with a delay or without, does not come
+// back with a server that was out meanwhile.
+//
+// promise: C7, C11
+func TestADelayedFlushAllThatIsCalledOff(t *testing.T) {
+	for who, server := range either {
+		for _, other := range []string{"flush_all", "flush_all 3600"} {
+			t.Run(who+" out, "+other, func(t *testing.T) {
+				t.Parallel()
+				s := startStory(t, 1, 1, hanging...)
+				c := harness.MustDial(t, s.Addr)
+				s.awaitSame(t, recovery)
+				const delay = 6
+				expect(t, c, fmt.Sprint("flush_all ", delay), "OK")
+				due := time.Now().Add(delay * time.Second)
+				pause(t, 500*time.Millisecond)
+				s.links[server(s)].Partition()
+				s.awaitGone(t, server(s))
+				expect(t, c, other, "OK")
+				s.links[server(s)].Heal()
+				awaitWhole(t, s.Magent)
+				must(t, c.Set("k", "after"))
+				if time.Now().After(due.Add(-time.Second)) {
+					t.Fatal("this machine is too slow for the delay of this test")
+				}
+				over(t, due)
+				expectValue(t, c, "k", "after")
+				awaitWhole(t, s.Magent)
+				if all := s.awaitSame(t, 10*time.Second); all["k"].value != "after" {
+					t.Errorf("k is %q on both servers", all["k"].value)
+				}
+			})
+		}
+	}
+}
+
+// The proxy that runs a flush_all cannot reach one server, which another proxy uses. That
+// one flushes the server that has missed it, and not the other one, where clients have
+// written since.
+//
+// promise: C7, C11
+func TestAFlushAllThatIsDueIsRunOnce(t *testing.T) {
+	for who, server := range either {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			p := startPair(t, slices.Concat(hanging, []string{"--lost-after", "5m"})...)
+			missing := server(p.story)
+			first, second := harness.MustDial(t, p.proxies[0].Addr), harness.MustDial(t, p.proxies[1].Addr)
+			must(t, second.Set("k", "old"))
+			p.awaitSame(t, recovery)
+			const delay = 4
+			expect(t, second, fmt.Sprint("flush_all ", delay), "OK")
+			due := time.Now().Add(delay * time.Second)
+			pause(t, 500*time.Millisecond)
+			p.link(1, missing).Partition()
+			write := func(c *harness.Client, end time.Time) {
+				harness.Eventually(t, recovery, "time passes", func() bool {
+					must(t, ignoreServerError(c.Set("writing", "x")))
+					return time.Now().After(end)
+				})
+			}
+			write(second, due.Add(1500*time.Millisecond))
+			after := setAll(t, p.proxies[1], keysNamed("after:", 50), "<new>")
+			write(first, time.Now().Add(4*time.Second))
+			for key, h := range after {
+				expectValue(t, first, key, h.value)
+			}
+			expectMiss(t, first, "k")
+			p.link(1, missing).Heal()
+			p.awaitWhole(t)
+			expectHeld(t, p.awaitSame(t, 10*time.Second), after)
+		})
+	}
+}

@@ -24,8 +24,8 @@ type fact struct {
 	size   int // bytes of the record
 	token  uint64
 
-	empty    bool  // the teller itself holds no client's item
-	flushDue int64 // see flushKey; 0 for none
+	empty bool       // the teller itself holds no client's item
+	order flushOrder // see flushKey
 }
 
 // factOf makes a fact of what was read.
@@ -67,8 +67,8 @@ func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, erro
 	f := factOf(name, found)
 	rc.hearBeats(at, found[proxiesKey].Value)
 	rc.record(server, at).setMarked(rc.marksOfOthers(f))
-	f.flushDue = dueOf(found[flushKey])
-	rc.hearOfFlush(found[flushKey])
+	f.order = orderOf(found[flushKey])
+	rc.hearOfFlush(f.order)
 	items, err := strconv.Atoi(stats["curr_items"])
 	f.empty = err == nil && items <= len(found)
 	return f, nil
@@ -76,18 +76,18 @@ func (rc *recovery) readFacts(ctx context.Context, server, at int32) (fact, erro
 
 // readOwnFacts reads what a server that returns tells of its twins. While it could
 // not be reached, another proxy may have written there without them: before a
-// twin's copy of a key is taken for the right one, this has to be known. due is when a
-// flush_all is due as the server holds it, Unix seconds, 0 for none.
-func (rc *recovery) readOwnFacts(ctx context.Context, server int32) (due int64, err error) {
+// twin's copy of a key is taken for the right one, this has to be known. order is
+// the last one to flush that the server holds.
+func (rc *recovery) readOwnFacts(ctx context.Context, server int32) (order flushOrder, err error) {
 	for _, twin := range rc.twins[server] {
 		f, err := rc.readFacts(ctx, twin, server)
 		if err != nil {
-			return 0, err
+			return order, err
 		}
-		due = f.flushDue
+		order = f.order
 		rc.learn(twin, server, f, true)
 	}
-	return due, nil
+	return order, nil
 }
 
 // toldWithin is the time in which a proxy that lives tells when it has missed

@@ -26,7 +26,7 @@ type flush struct {
 	home    *worker  // runs it
 	request *request // the client's, nil for one that was due
 	delay   int64    // seconds, 0 for now
-	due     int64    // when one was due that has come, Unix seconds
+	order   flushOrder
 
 	unpaused atomic.Int32 // workers whose writes have not ended yet
 	parts    int          // servers that have not answered yet
@@ -108,13 +108,13 @@ func (w *worker) flushServers(fl *flush) {
 		w.flushPart(fl)
 		return
 	}
-	w.p.recovery.flushed(fl.delay)
+	fl.order = w.p.recovery.orderFlush(fl.delay)
 	for i, c := range w.conns {
 		if server := int32(i); !w.missesFlush(fl, server, c) {
 			w.sendFlush(fl, server, c)
 		}
 	}
-	w.noteFlush(fl.delay)
+	w.noteFlush(fl)
 	w.flushPart(fl)
 }
 
@@ -192,16 +192,15 @@ func (w *worker) flushPart(fl *flush) {
 	w.p.flushes.end()
 	r := fl.request
 	if r == nil {
-		if fl.done > 0 {
-			w.p.recovery.flushRan.Store(fl.due)
-		}
 		w.p.recovery.flushing.Store(false)
 		return
 	}
 	if fl.done > 0 {
 		w.answer(r, okLine, protocol.OK, 0)
 	} else {
-		w.p.recovery.flushAt.Store(0)
+		if fl.order.due > 0 {
+			w.p.recovery.orderFlush(0) // nobody holds it
+		}
 		w.line = append(append(w.line[:0], "SERVER_ERROR no server is reachable to flush "...), w.p.servers[0].Name()...)
 		w.replyFailure(r, w.line)
 	}

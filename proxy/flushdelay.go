@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"magent/backend"
@@ -11,14 +13,34 @@ import (
 // A flush_all with a delay is run by magent when it is due, like one that a client sends
 // then. The servers are not sent it: memcached keeps one time for all, and a server that
 // was flushed before would show again what it hides since then
-// (process_flush_all_command). They hold when it is due, for other proxies and the next
-// run of this one. Who sees to the first server runs it.
+// (process_flush_all_command). They hold what was ordered, for other proxies and the next
+// run of this one. Who sees to the first server that serves runs it.
 //
 // Servers without twins hold nothing of magent's: they are sent it as it is.
 
-// flushKey holds, on each server that has twins, when a flush_all is due. A flush removes
-// it with all else: a server that holds it behind its time has not been flushed since.
+// flushKey holds, on each server that has twins, the last order to flush.
 const flushKey = backend.Prefix + "flush"
+
+// flushOrder is an order to flush: when it is due, Unix seconds, 0 when there is none any
+// more, and when it was given, Unix milliseconds. The one that was given last counts.
+type flushOrder struct{ due, given int64 }
+
+func (o flushOrder) text() string { return fmt.Sprintf("%d %d", o.due, o.given) }
+
+// isDue tells whether the order has to be carried out now.
+func (o flushOrder) isDue() bool { return o.due > 0 && o.due <= time.Now().Unix() }
+
+// orderOf reads flushKey.
+func orderOf(held backend.Stored) (o flushOrder) {
+	due, given, _ := strings.Cut(string(held.Value), " ")
+	var err1, err2 error
+	o.due, err1 = strconv.ParseInt(due, 10, 64)
+	o.given, err2 = strconv.ParseInt(given, 10, 64)
+	if err1 != nil || err2 != nil {
+		return flushOrder{}
+	}
+	return o
+}
 
 // delaysFlush tells whether a flush_all with a delay is run by magent on a server.
 func (rc *recovery) delaysFlush(server int32) bool { return len(rc.twins[server]) > 0 }
@@ -35,28 +57,47 @@ func flushDelay(delay int64) int64 {
 	return delay
 }
 
-// flushed notes a flush_all. A later one replaces one that is still to come,
+// orderFlush notes a flush_all. A later one replaces one that is still to come,
 // as in memcached, where a delay of more than 30 days is a point in time.
-func (rc *recovery) flushed(delay int64) {
-	at := int64(0)
+func (rc *recovery) orderFlush(delay int64) flushOrder {
+	o := flushOrder{given: unixMilliNow()}
 	switch {
 	case delay > longestDelay:
-		at = delay
+		o.due = delay
 	case delay > 0:
-		at = time.Now().Unix() + delay
+		o.due = time.Now().Unix() + delay
 	}
-	rc.setFlushAt(at)
+	o.given = max(o.given, rc.flushOrdered().given+1)
+	rc.hearOfFlush(o)
+	return o
 }
 
-func (rc *recovery) setFlushAt(at int64) {
-	rc.flushAt.Store(at)
-	if at == 0 {
+// flushOrdered is the last order that is known.
+func (rc *recovery) flushOrdered() flushOrder {
+	if o := rc.flushOrder.Load(); o != nil {
+		return *o
+	}
+	return flushOrder{}
+}
+
+// hearOfFlush takes over an order, when it is the last one.
+func (rc *recovery) hearOfFlush(o flushOrder) {
+	for {
+		known := rc.flushOrder.Load()
+		if known != nil && known.given >= o.given || o.given == 0 {
+			return
+		}
+		if rc.flushOrder.CompareAndSwap(known, &o) {
+			break
+		}
+	}
+	if o.due == 0 {
 		return // it may be under way
 	}
 	for _, s := range rc.p.servers {
-		s.FlushesAt(at)
+		s.FlushesAt(o.due)
 	}
-	timer := time.AfterFunc(time.Until(time.Unix(at, 0)), func() {
+	timer := time.AfterFunc(time.Until(time.Unix(o.due, 0)), func() {
 		for i := range rc.p.servers {
 			rc.lookSoon(int32(i))
 		}
@@ -67,82 +108,86 @@ func (rc *recovery) setFlushAt(at int64) {
 }
 
 // flushOverdue tells whether a server that returns has to be flushed before it serves,
-// because it holds that a flush_all was due: then it has not been flushed since. One that
-// was out when none could be run, and was never seen to hold it, may not have been told:
-// it has missed it.
-func (rc *recovery) flushOverdue(server int32, held int64) bool {
-	now := time.Now().Unix()
-	if at := rc.flushAt.Load(); at > 0 && at <= now {
-		for i, s := range rc.p.servers {
-			if !s.Serves() && rc.delaysFlush(int32(i)) {
-				rc.care[i].overdue.Store(at)
-			}
+// because it holds an order that was due: then it has not been flushed since. When no
+// server serves that could be flushed, the order is carried out so with each that
+// returns; one that never held it may not have been told, and has missed it.
+func (rc *recovery) flushOverdue(server int32, held flushOrder) bool {
+	if known := rc.flushOrdered(); known.isDue() && rc.firstServing() < 0 {
+		for i := range rc.p.servers {
+			rc.care[i].overdue.Store(known.given)
 		}
-		rc.flushAt.CompareAndSwap(at, 0)
+		rc.orderFlush(0)
 	}
-	c := &rc.care[server]
-	missed := c.overdue.Swap(0)
-	if held > 0 && held <= now {
+	missed := rc.care[server].overdue.Swap(0)
+	if held.isDue() {
 		return true
 	}
-	if missed > 0 && missed != c.flushSeen.Load() {
+	if missed > 0 && missed > max(held.given, rc.care[server].flushSeen.Load()) {
 		rc.p.journals[server].lose(lostByFlush)
 	}
 	return false
 }
 
-// hearOfFlush takes over when a flush_all is due as a server holds it: from another proxy,
-// or the run before.
-func (rc *recovery) hearOfFlush(held backend.Stored) {
-	if due := dueOf(held); due > 0 && due != rc.flushAt.Load() && due != rc.flushRan.Load() {
-		rc.setFlushAt(due)
-	}
-}
-
-// dueOf reads flushKey; 0 is none.
-func dueOf(held backend.Stored) int64 {
-	due, err := strconv.ParseInt(string(held.Value), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return due
-}
-
-// tellFlush has a server that is about to serve hold when a flush_all is due.
+// tellFlush has a server that is about to serve hold the last order.
 func (rc *recovery) tellFlush(s *backend.Server) {
-	due := rc.flushAt.Load()
-	if due <= time.Now().Unix() || !rc.delaysFlush(int32(s.Index)) {
+	known := rc.flushOrdered()
+	if known.given == 0 || !rc.delaysFlush(int32(s.Index)) {
 		return
 	}
 	if c, err := rc.p.dial(context.Background(), int32(s.Index)); err == nil {
-		_, _ = c.Store("set", flushKey, strconv.FormatInt(due, 10))
+		_, _ = c.Store("set", flushKey, known.text())
 		c.Close()
 	}
 }
 
-// keepFlush follows what the server holds of a flush_all that is due, and runs it when it
-// is.
-func (w *watcher) keepFlush(found map[string]backend.Stored) {
+// keepFlush has the server hold the last order, and runs what is due.
+func (w *watcher) keepFlush(found map[string]backend.Stored) error {
 	rc := w.rc
-	due := dueOf(found[flushKey])
-	if seen := rc.care[w.at].flushSeen.Swap(due); due == 0 && seen != 0 {
-		rc.flushAt.CompareAndSwap(seen, 0) // it was run, or another took its place
+	held := orderOf(found[flushKey])
+	rc.hearOfFlush(held)
+	known := rc.flushOrdered()
+	switch {
+	case held.isDue() && held.given < known.given && !rc.flushing.Load():
+		w.unflushed(held)
+		return nil
+	case held.given < known.given:
+		if _, err := w.client.Store("set", flushKey, known.text()); err != nil {
+			return err
+		}
 	}
-	rc.hearOfFlush(found[flushKey])
-	if due == 0 || due > time.Now().Unix() || due == rc.flushRan.Load() || w.at != rc.firstWith(due) || !rc.acts(w.at) {
+	rc.care[w.at].flushSeen.Store(known.given)
+	if !known.isDue() || w.at != rc.firstServing() || !rc.acts(w.at) || rc.flushing.Swap(true) {
+		return nil
+	}
+	if rc.flushOrdered() != known { // it was run at this moment
+		rc.flushing.Store(false)
+		return nil
+	}
+	rc.p.log.Info().Msg("a flush_all is due")
+	rc.p.flushes.begin(&flush{home: rc.p.workers[0]})
+	return nil
+}
+
+// unflushed sees to a server that still holds an order that was due, and has been carried
+// out on others: it has missed that, when it holds it at the next look too.
+func (w *watcher) unflushed(held flushOrder) {
+	if w.missedOrder != held {
+		w.missedOrder = held
 		return
 	}
-	if !rc.flushing.Swap(true) {
-		rc.p.log.Info().Msg("a flush_all is due")
-		rc.p.flushes.begin(&flush{home: rc.p.workers[0], due: due})
+	if j := w.rc.p.journals[w.at]; !j.lost() {
+		j.lose(lostByFlush)
+		if s := w.rc.p.servers[w.at]; !s.Miss() {
+			s.Doubt("it has missed flush_all")
+		}
+		w.rc.wake()
 	}
 }
 
-// firstWith is the first server that serves and was seen to hold that a flush_all is due
-// at a time.
-func (rc *recovery) firstWith(due int64) int32 {
+// firstServing is the first server that serves, of those with twins; -1 when none does.
+func (rc *recovery) firstServing() int32 {
 	for i, s := range rc.p.servers {
-		if s.Serves() && rc.care[i].flushSeen.Load() == due {
+		if s.Serves() && rc.delaysFlush(int32(i)) {
 			return int32(i)
 		}
 	}

@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"strconv"
-
 	"magent/backend"
 	"magent/proxy/protocol"
 )
@@ -130,10 +128,10 @@ func (w *worker) noteLoss(server int32, twin *backend.Conn) {
 }
 
 // noteFlush tells other proxies which servers have missed a flush_all that has
-// just been queued to the others, and writes anew what it removes. One with a delay
-// removes nothing yet.
-func (w *worker) noteFlush(delay int64) {
-	if w.p.pools.backup == nil || delay > 0 {
+// just been queued to the others, and that it was carried out, and writes anew what it
+// removes. One with a delay removes nothing yet.
+func (w *worker) noteFlush(fl *flush) {
+	if w.p.pools.backup == nil || fl.delay > 0 {
 		return
 	}
 	for at, twin := range w.conns {
@@ -142,6 +140,9 @@ func (w *worker) noteFlush(delay int64) {
 		}
 		if life, ok := twin.Server.Life(); ok {
 			w.tell(twin, protocol.OpSet, backend.LifeKey, life.String(), nil)
+		}
+		if w.p.recovery.delaysFlush(int32(at)) {
+			w.tell(twin, protocol.OpSet, flushKey, fl.order.text(), nil)
 		}
 		for _, server := range w.p.recovery.twins[at] {
 			if !w.p.servers[server].Serves() {
@@ -171,7 +172,7 @@ func (w *worker) queueTelling(c *backend.Conn, t *telling, op protocol.Op, key, 
 	c.Queue(&t.Call)
 }
 
-// tellDue has a server hold when a flush_all is due, which is answered for when it does.
+// tellDue has a server hold an order to flush later, which is answered for when it does.
 func (w *worker) tellDue(c *backend.Conn, fl *flush) {
 	fl.parts++
 	t := &telling{then: func(stored bool) {
@@ -181,7 +182,7 @@ func (w *worker) tellDue(c *backend.Conn, fl *flush) {
 		w.flushPart(fl)
 	}}
 	t.gone = func() { t.then(false) }
-	w.queueTelling(c, t, protocol.OpSet, flushKey, strconv.FormatInt(w.p.recovery.flushAt.Load(), 10))
+	w.queueTelling(c, t, protocol.OpSet, flushKey, fl.order.text())
 }
 
 // telling is a command of magent's own whose answer hardly matters.

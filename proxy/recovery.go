@@ -50,9 +50,8 @@ type recovery struct {
 
 	twoJournals sync.Mutex // held to lock two of them
 
-	flushAt  atomic.Int64 // when a flush_all is due that has not been run, Unix seconds, 0 for none
-	flushRan atomic.Int64 // when the last one was due that was run
-	flushing atomic.Bool  // one that was due is under way
+	flushOrder atomic.Pointer[flushOrder] // the last one that is known
+	flushing   atomic.Bool                // one that was due is under way
 
 	flushTimer atomic.Pointer[time.Timer] // has the servers looked at when it is due
 }
@@ -64,9 +63,9 @@ type care struct {
 	late  atomic.Bool // see recovery.late
 	flush atomic.Bool // this proxy has taken it out to flush it
 
-	overdue atomic.Int64 // when a flush_all was due, while it was out, that was not run then, Unix seconds
+	overdue atomic.Int64 // when an order to flush was given that was due, and not run, while it was out, Unix milliseconds
 
-	flushSeen atomic.Int64 // when a flush_all is due as the server was seen to hold it, Unix seconds, 0 for none
+	flushSeen atomic.Int64 // when the order to flush was given that the server was seen to hold last, Unix milliseconds
 
 	conflict atomic.Int64 // see timesAreDue; Unix nanoseconds
 	held     atomic.Int64 // when it was seen last that it holds more, Unix nanoseconds; see holdsMore

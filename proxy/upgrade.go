@@ -20,6 +20,7 @@ type handedState struct {
 	Servers   map[string]handedServer
 	Name      string           // by which other proxies know this one
 	FlushAt   int64            // when a flush_all is due, Unix seconds, 0 for none
+	Flushing  int64            // see flushOrder.given
 	Draining  map[string][]int // by server, connections that are read to their end
 }
 
@@ -75,7 +76,8 @@ func (p *Proxy) Freeze() (state []byte, fds []int, err error) {
 		h.Clients = append(h.Clients, part...)
 	}
 	h.Servers = map[string]handedServer{}
-	h.FlushAt = p.recovery.flushAt.Load()
+	order := p.recovery.flushOrdered()
+	h.FlushAt, h.Flushing = order.due, order.given
 	h.Name = p.recovery.presence.name
 	for i, s := range p.servers {
 		h.Servers[s.Name()] = p.handServer(int32(i))
@@ -155,7 +157,7 @@ func (p *Proxy) Adopt(state []byte) error {
 	for i, s := range p.servers {
 		p.adoptServer(int32(i), h.Servers[s.Name()])
 	}
-	p.recovery.setFlushAt(h.FlushAt)
+	p.recovery.hearOfFlush(flushOrder{h.FlushAt, h.Flushing})
 	p.recovery.presence.name = h.Name
 	return p.start(h.Listeners, func() {
 		for _, s := range p.servers {

@@ -15,6 +15,8 @@ type watcher struct {
 	at     int32
 	client *backend.Client
 	late   int // looks in a row that were not answered in time
+
+	missedOrder flushOrder // that the server held at the last look, behind its time; see unflushed
 }
 
 func (w *watcher) close() {
@@ -61,7 +63,7 @@ func (w *watcher) look(ctx context.Context) {
 		err = w.keepLacking(found)
 	}
 	if err == nil {
-		w.keepFlush(found)
+		err = w.keepFlush(found)
 	}
 	if err == nil {
 		err = w.beat(found[proxiesKey])
