@@ -30,10 +30,12 @@ type Client struct {
 	limit   time.Duration // for each answer
 	address netip.AddrPort
 	longer  bool // an answer may take as long as it goes on
+	forget  func() bool
 }
 
 // DialClient connects to a server, resolving its name anew. Of several addresses
-// the first that answers is taken. Errors wrap ErrRefused.
+// the first that answers is taken. The connection ends with ctx, whatever is waited for.
+// Errors wrap ErrRefused.
 func DialClient(ctx context.Context, a Address, connect, answer time.Duration) (*Client, error) {
 	addresses, err := resolve(ctx, a.Host)
 	if err != nil {
@@ -45,7 +47,8 @@ func DialClient(ctx context.Context, a Address, connect, answer time.Duration) (
 		dialer := net.Dialer{Timeout: connect}
 		conn, err := dialer.DialContext(ctx, "tcp", to.String())
 		if err == nil {
-			return &Client{conn: conn, in: bufio.NewReaderSize(conn, 16<<10), limit: answer, address: to}, nil
+			forget := context.AfterFunc(ctx, func() { _ = conn.Close() })
+			return &Client{conn: conn, in: bufio.NewReaderSize(conn, 16<<10), limit: answer, address: to, forget: forget}, nil
 		}
 		failed = append(failed, err)
 	}
@@ -62,7 +65,10 @@ func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 }
 
 // Close ends the connection.
-func (c *Client) Close() { _ = c.conn.Close() }
+func (c *Client) Close() {
+	c.forget()
+	_ = c.conn.Close()
+}
 
 // Send writes a request.
 func (c *Client) Send(request string) error {

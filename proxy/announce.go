@@ -19,6 +19,7 @@ import (
 const (
 	heardWithin = 2 * recoveryCheck // in which a proxy that lives has looked
 	lineTries   = 10
+	leaveLimit  = time.Second // in which a proxy that ends takes its line away
 )
 
 // announce tells the other proxies of this one on a server that is about to serve,
@@ -83,17 +84,19 @@ func (rc *recovery) putLine(c *backend.Client, server int32) (others map[string]
 // leave takes this proxy's line from the servers, so that nobody waits for it who
 // begins. It is called when nothing else of this proxy is under way any more.
 func (rc *recovery) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveLimit)
+	defer cancel()
 	var all sync.WaitGroup
 	for server, s := range rc.p.servers {
 		if s.Serves() && len(rc.twins[server]) > 0 {
-			all.Go(func() { rc.takeLine(int32(server)) })
+			all.Go(func() { rc.takeLine(ctx, int32(server)) })
 		}
 	}
 	all.Wait()
 }
 
-func (rc *recovery) takeLine(server int32) {
-	c, err := rc.p.dial(context.Background(), server)
+func (rc *recovery) takeLine(ctx context.Context, server int32) {
+	c, err := rc.p.dial(ctx, server)
 	if err != nil {
 		return
 	}

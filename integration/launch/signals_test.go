@@ -62,6 +62,7 @@ func TestStopIsBounded(t *testing.T) {
 	p := s.foreground("--drain-timeout", "100ms", "--server-timeout", "1h")
 	c := s.hang()
 	defer c.Close()
+	s.awaitRequest(len("get key\r\n") + len("version\r\n")) // magent asks by itself whether the server is there
 	p.Signal(syscall.SIGTERM)
 	if state, ended := p.WaitEnd(eventTime); !ended || state.ExitCode() != 0 {
 		t.Errorf("%v, want exit code 0", state)
