@@ -37,7 +37,7 @@ func TestWhateverIsOutWhenAFlushAllIsDue(t *testing.T) {
 // runDelayedFlush has a proxy told to flush with a delay. Some servers are out when that
 // is due, and maybe before the command.
 func runDelayedFlush(t *testing.T, how string, before bool, out func(s *story) []*harness.Memcached) {
-	const delay = 6
+	const delay = 10
 	p := &pair{}
 	args := slices.Concat(hanging, []string{"--lost-after", "5m"})
 	if how == "alone" {
@@ -196,7 +196,7 @@ func TestADelayedFlushAllThatIsCalledOff(t *testing.T) {
 				s := startStory(t, 1, 1, hanging...)
 				c := harness.MustDial(t, s.Addr)
 				s.awaitSame(t, recovery)
-				const delay = 6
+				const delay = 10
 				expect(t, c, fmt.Sprint("flush_all ", delay), "OK")
 				due := time.Now().Add(delay * time.Second)
 				pause(t, 500*time.Millisecond)
