@@ -53,12 +53,12 @@ func (p *Proxy) rivalsTell(server, twin int32, key []byte) bool {
 // has run a write of a key without its twin since it missed the last of them, or since
 // the last that may have been of this key.
 func (p *Proxy) ranLater(server, twin int32, key []byte) bool {
-	at, own, missed := p.journals[twin].missedBy(key)
+	e, missed := p.journals[twin].entryOf(key)
 	if !missed {
 		return false
 	}
-	since, lost := p.journals[server].lostSinceOf(key, own)
-	return lost && at > since
+	since, lost := p.journals[server].lostSinceOf(key, e.isOwn())
+	return lost && e.at > since
 }
 
 // holdsMore tells whether a server of whose keys it is not known which it has missed

@@ -161,34 +161,19 @@ func (j *journal) find(key []byte) (when uint64, missed bool) {
 
 // missedAt tells whether a key was missed, and when.
 func (j *journal) missedAt(key []byte) (at int64, missed bool) {
-	if j.empty() {
-		return 0, false
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	e, missed := j.keys[string(key)]
+	e, missed := j.entryOf(key)
 	return e.at, missed
 }
 
-// missedBy is missedAt, and tells whether this proxy wrote the key then, which is known to
-// have been on the twin.
-func (j *journal) missedBy(key []byte) (at int64, own, missed bool) {
+// entryOf is the entry of a key that was missed.
+func (j *journal) entryOf(key []byte) (e entry, missed bool) {
 	if j.empty() {
-		return 0, false, false
+		return entry{}, false
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	e, missed := j.keys[string(key)]
-	return e.at, e.isOwn(), missed
-}
-
-// missedThen is when a key was missed that stands here, and whether only another proxy has
-// noted it.
-func (j *journal) missedThen(key []byte) (at int64, foreign bool) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	e := j.keys[string(key)]
-	return e.at, e.foreign
+	e, missed = j.keys[string(key)]
+	return e, missed
 }
 
 // isOwn tells whether this proxy wrote the key when it was missed, and for certain.

@@ -146,12 +146,8 @@ func (j *journal) lostOf(at int32) (when uint64, lost bool) {
 // lostSince tells whether the keys are not known, and when the last of them was
 // missed, in Unix milliseconds.
 func (j *journal) lostSince() (at int64, lost bool) {
-	if j.empty() {
-		return 0, false
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.lostAt, j.overflow
+	times, lost := j.lossTimes()
+	return times.at, lost
 }
 
 // lostSinceOf is lostSince for one key. own tells whether the twin has missed a write of

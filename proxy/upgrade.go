@@ -198,8 +198,8 @@ func (p *Proxy) handServer(server int32) handedServer {
 	known.LostAt, known.Wide = times.at, times.wide
 	known.Later = j.allLater()
 	for _, key := range known.Missed {
-		at, foreign := j.missedThen([]byte(key))
-		known.Times, known.Foreign = append(known.Times, at), append(known.Foreign, foreign)
+		e, _ := j.entryOf([]byte(key))
+		known.Times, known.Foreign = append(known.Times, e.at), append(known.Foreign, e.foreign)
 	}
 	known.Unclear, known.Waited = p.recovery.allUnclear(server), s.Awaited()
 	state, _ := s.Load()
