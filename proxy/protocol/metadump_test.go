@@ -183,8 +183,8 @@ func TestDumpOfMemcached(t *testing.T) {
 		for _, k := range dump(t, s, order) {
 			expiry, there := want[string(k.Key)]
 			delete(want, string(k.Key))
-			if left := k.Expiry - start; !there || (expiry == 0) != (k.Expiry == -1) || (expiry > 0 && (left < expiry-2 || left > expiry+10)) ||
-				k.Access < start-2 || k.Access > start+10 || k.Size < len(k.Key) || k.CAS == 0 {
+			if left := k.Expiry - start; !there || (expiry == 0) != (k.Expiry == -1) || (expiry > 0 && (left < expiry-10 || left > expiry+10)) ||
+				k.Access < start-10 || k.Access > start+10 || k.Size < len(k.Key) || k.CAS == 0 {
 				t.Errorf("order %s at %d: %+v, want expiry %d", order, start, k, expiry)
 			}
 			if !IsTextKey(k.Key) {
