@@ -130,6 +130,12 @@ func historiesOfOtherDialects() []byHand {
 		{name: "an invalidated item keeps its token", want: porcupine.Illegal, ops: []*Op{
 			at(0, 1, set("a")), at(2, 3, gets("a", 5)), at(4, 5, invalidated), at(6, 7, cas("b", 5, "a", "STORED")),
 		}},
+		{name: "an item gets another token while it is stale", want: porcupine.Ok, ops: []*Op{
+			at(0, 1, set("a")), at(2, 3, invalidated), at(4, 5, gets("a", 5)), at(6, 7, cas("b", 5, "a", "EXISTS")), at(8, 9, get("a")),
+		}},
+		{name: "an item gets another token when it is no longer stale", want: porcupine.Illegal, ops: []*Op{
+			at(0, 1, set("a")), at(2, 3, invalidated), at(4, 5, set("b")), at(6, 7, gets("b", 5)), at(8, 9, cas("c", 5, "b", "EXISTS")),
+		}},
 		{name: "an invalidated item is gone", want: porcupine.Illegal, ops: []*Op{
 			at(0, 1, set("a")), at(2, 3, invalidated), at(4, 5, miss()),
 		}},

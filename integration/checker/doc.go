@@ -35,7 +35,8 @@
 //   - flush_all is a delete of each key, at any time between call and answer.
 //   - A cas, and whatever else has a token, succeeds only with one that was got
 //     for the version that is there, by a read or with the answer to a write.
-//     EXISTS is right whenever there is an item and there was a fault since.
+//     EXISTS is right whenever there is an item and there was a fault since, or
+//     the item is stale: magent looks at it for a binary client.
 //   - An item that is not stale is never said to be. That a stale one is said to
 //     be, and that one client only is told to write it anew, is certain while
 //     nothing has failed.

@@ -218,6 +218,10 @@ func step(s item, o *Op) (ok bool, next item) {
 	case o.conditional() && o.Answer == "EXISTS" && !o.steady:
 		// Tokens need not survive a failover or a new life of a server.
 		return s.present, s
+	case o.conditional() && o.Answer == "EXISTS" && s.stale:
+		// A stale item that magent looks at gets another token, with memcached
+		// before 1.6.27 (docs/protocols.md).
+		return true, s
 	case o.Initial != "" && o.Answer == "NOT_STORED":
 		// memcached looks for the key and then adds it: another client may
 		// have added it in between (proto_bin.c, complete_incr_bin).
