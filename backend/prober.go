@@ -186,6 +186,11 @@ func (p *Prober) restore(ctx context.Context, client *Client, word uint64) (done
 			return false, err
 		}
 	}
+	settings, err := askSettings(client)
+	if err != nil {
+		return false, err
+	}
+	s.noFlush.Store(settings["flush_enabled"] == "no")
 	var f facts
 	if p.Recovery != nil {
 		stats, err := client.Stats()
@@ -200,9 +205,7 @@ func (p *Prober) restore(ctx context.Context, client *Client, word uint64) (done
 		if err != nil {
 			return false, err
 		}
-		if err := s.askTokens(client); err != nil {
-			return false, err
-		}
+		s.setTokens(settings)
 		_, lacking := held[LackingKey]
 		v = p.Recovery.Returning(ctx, s, Return{
 			Life: f.life, Empty: f.items <= int64(len(held)), Known: string(held[LifeKey].Value) == f.life.String(), Lacking: lacking,

@@ -52,6 +52,7 @@ type Server struct {
 	drains   drains          // abandoned connections that may still be worked off
 	answered atomic.Int64    // when the prober last got an answer since it went down, Unix nanoseconds
 	modern   atomic.Bool     // its version has quiet meta sets
+	noFlush  atomic.Bool     // it refuses flush_all
 	tokens   atomic.Bool     // it takes cas tokens that are chosen for it
 	flush    atomic.Int64    // Unix seconds of a flush_all with a delay, 0 for none
 	itemMax  atomic.Int64    // bytes of its largest item, while it takes tokens

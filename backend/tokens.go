@@ -18,19 +18,27 @@ func (s *Server) TakesTokens() bool { return s.tokens.Load() }
 // many bytes is no larger than the server takes.
 func (s *Server) HasRoomFor(size int) bool { return int64(size)+itemOverhead <= s.itemMax.Load() }
 
-// askTokens notes whether the server takes tokens.
-func (s *Server) askTokens(c *Client) error {
+// setTokens notes whether the server takes tokens.
+func (s *Server) setTokens(settings map[string]string) {
 	takes, largest := false, int64(0)
 	if s.since16(14) {
-		settings, err := c.stats("stats settings")
-		if err != nil && !errors.Is(err, ErrProtocol) {
-			return err
-		}
 		// With -C it keeps no tokens at all.
 		takes = settings["cas_enabled"] == "yes" && s.since16(27)
 		largest, _ = strconv.ParseInt(settings["item_size_max"], 10, 64)
 	}
 	s.itemMax.Store(largest)
 	s.tokens.Store(takes)
-	return nil
 }
+
+// askSettings asks a server for its settings, none when it does not tell them.
+func askSettings(c *Client) (map[string]string, error) {
+	settings, err := c.stats("stats settings")
+	if err != nil && !errors.Is(err, ErrProtocol) {
+		return nil, err
+	}
+	return settings, nil
+}
+
+// ForbidsFlush tells whether the server was started with -F, when it last came back:
+// it refuses flush_all.
+func (s *Server) ForbidsFlush() bool { return s.noFlush.Load() }

@@ -44,9 +44,11 @@ func TestTakesTokens(t *testing.T) {
 		}
 		s := newUpServer(1)
 		s.setVersion(test.version)
-		if err := s.askTokens(c); err != nil {
+		settings, err := askSettings(c)
+		if err != nil {
 			t.Errorf("%s: %v", test.version, err)
 		}
+		s.setTokens(settings)
 		c.Close()
 		if s.TakesTokens() != test.takes {
 			t.Errorf("%s, %q: takes tokens %v", test.version, test.settings, s.TakesTokens())

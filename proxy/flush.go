@@ -33,6 +33,26 @@ type flush struct {
 	done     int          // servers that were flushed
 }
 
+// forbidsFlush tells whether a server was started with -F. It is refused then as that server
+// refuses it, before another one has run it: the pair would no longer hold the same.
+func (p *Proxy) forbidsFlush() bool {
+	return slices.ContainsFunc(p.servers, (*backend.Server).ForbidsFlush)
+}
+
+// refuseFlush answers a client as a memcached with -F (process_flush_all_command,
+// process_bin_flush).
+func (s *session) refuseFlush(r *protocol.Request) {
+	b := s.w.line[:0]
+	switch {
+	case r.Dialect == protocol.Binary:
+		b = protocol.AppendBinaryError(b, r.Opcode, r.OpaqueWord, protocol.StatusAuthError)
+	case !r.Quiet:
+		b = append(b, "CLIENT_ERROR flush_all not allowed\r\n"...)
+	}
+	s.w.line, r.Reply = b, b
+	s.answerNow(r)
+}
+
 // begin starts a flush, or queues it behind the one that runs.
 func (f *flushes) begin(fl *flush) {
 	f.mu.Lock()

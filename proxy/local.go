@@ -38,6 +38,10 @@ func (s *session) local(r *protocol.Request) {
 		s.wake()
 	case protocol.OpFlushAll:
 		s.w.stats.flushes++
+		if s.w.p.forbidsFlush() {
+			s.refuseFlush(r)
+			return
+		}
 		q := s.order(r, nil)
 		s.parked = q
 		s.w.p.flushes.begin(&flush{home: q.home, request: q, delay: flushDelay(r.Expiry)})

@@ -53,7 +53,8 @@ type Proxy struct {
 	idle            atomic.Int64         // nanoseconds
 	memoryPerWorker atomic.Int64         // bytes
 	warnings        warnings
-	unreached       []atomic.Bool            // by index of the server: it was said that it cannot be reached
+	reached         []atomic.Bool            // by index of the server: it has served
+	unreached       []atomic.Bool            // the same: it was said that it cannot be reached
 	refusals        []atomic.Pointer[string] // by index of the server: why it lets magent not in, as logged last
 
 	inFlight      *inFlightFile // nil: none is kept
@@ -98,6 +99,7 @@ func New(o Options, log zerolog.Logger) (*Proxy, error) {
 	}
 	p.useSecrets(known)
 	p.refusals = make([]atomic.Pointer[string], len(p.servers))
+	p.reached = make([]atomic.Bool, len(p.servers))
 	p.unreached = make([]atomic.Bool, len(p.servers))
 	for i := range p.servers {
 		twinOf := func(key []byte) int32 { return p.pools.twinFor(key, int32(i)) }
@@ -275,7 +277,7 @@ func (p *Proxy) probeFailed(s *backend.Server, err error) {
 		return
 	}
 	p.refusals[s.Index].Store(nil)
-	if _, known := s.Life(); !known && !p.unreached[s.Index].Swap(true) {
+	if _, known := s.Life(); !known && !p.reached[s.Index].Load() && !p.unreached[s.Index].Swap(true) {
 		p.log.Warn().Str("server", s.Name()).Err(err).Msg("this server has not been reached yet; it is tried again")
 		return
 	}
@@ -285,6 +287,7 @@ func (p *Proxy) probeFailed(s *backend.Server, err error) {
 // serverChanged logs a change of state and has every loop look at it.
 func (p *Proxy) serverChanged(s *backend.Server, c backend.Change) {
 	if c.To.Serves() {
+		p.reached[s.Index].Store(true)
 		p.setParser() // its version may be another
 	}
 	event := p.log.Warn()
@@ -296,6 +299,9 @@ func (p *Proxy) serverChanged(s *backend.Server, c backend.Change) {
 		p.refusals[s.Index].Store(nil)
 		if s.NeedsNoLogin() {
 			p.log.Warn().Str("server", s.Name()).Msg("this server lets everybody in, and is not told the password of --server-auth-file; start it with -Y to have it ask")
+		}
+		if s.ForbidsFlush() && p.pools.backup != nil {
+			p.log.Warn().Str("server", s.Name()).Msg("this server was started with -F, so magent cannot flush it when it has missed more writes than are known, and it stays out then; start it without -F")
 		}
 	}
 	if !c.From.Serves() || c.To.Serves() {
