@@ -73,6 +73,14 @@ func (f *flushes) pause(fl *flush) {
 	}
 }
 
+// runs tells whether a flush runs. What servers have missed and hold is about to change
+// then, and settled when it has ended.
+func (f *flushes) runs() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.running
+}
+
 // end lets writes go on and starts the next flush.
 func (f *flushes) end() {
 	for _, w := range f.workers {

@@ -374,8 +374,8 @@ func (rc *recovery) step(ctx context.Context, server int32) bool {
 		return false
 	case !j.empty() && rc.late(server):
 		return false // what is copied now may be overwritten
-	case j.lost() && rc.holdsMore(server):
-		return false // its twins get that first
+	case j.lost() && !rc.canBeFlushed(server):
+		return false
 	case j.lost():
 		rc.care[server].flush.Store(true)
 		s.TakeOut(true, missedMore(j)+": it is flushed")
@@ -413,6 +413,12 @@ func rest(ctx context.Context, d time.Duration) bool {
 	case <-time.After(d):
 		return true
 	}
+}
+
+// canBeFlushed tells whether a server may be flushed that has to be. Its twins first get
+// what only it holds. While a client's flush_all runs, that does it.
+func (rc *recovery) canBeFlushed(server int32) bool {
+	return !rc.holdsMore(server) && !rc.p.flushes.runs()
 }
 
 // holdsMore is Proxy.holdsMore, looked at once in a while.
