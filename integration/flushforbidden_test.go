@@ -21,14 +21,14 @@ func TestFlushAllIsForbidden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			primary, backup := harness.StartMemcached(t, flags[0]...), harness.StartMemcached(t, flags[1]...)
-			m := harness.StartMagent(t, harness.Config{Primaries: []string{primary.Addr}, Backups: []string{backup.Addr}})
+			m := harness.StartMagent(t, harness.Config{Primaries: []string{primary.Addr}, Backups: []string{backup.Addr}, Args: patient})
 			forbidden(t, m, primary, backup)
 		})
 	}
 	t.Run("without backups", func(t *testing.T) {
 		t.Parallel()
 		primary := harness.StartMemcached(t, "-F")
-		forbidden(t, harness.StartMagent(t, harness.Config{Primaries: []string{primary.Addr}}), primary)
+		forbidden(t, harness.StartMagent(t, harness.Config{Primaries: []string{primary.Addr}, Args: patient}), primary)
 	})
 }
 
