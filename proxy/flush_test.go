@@ -23,6 +23,10 @@ func TestRecoveryFlushesNothingMeanwhile(t *testing.T) {
 	if can() {
 		t.Error("a server is flushed that holds the only copy of a key")
 	}
+	p.journals[1].forgetUntil(p.journals[1].latest(), 0)
+	if !can() {
+		t.Error("a server is not flushed when its twin has got what only it held")
+	}
 	p.flushes.begin(&flush{home: p.workers[0]})
 	p.journals[1].lose(lostByFlush)
 	if can() {

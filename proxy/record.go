@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -348,6 +349,23 @@ func (r *record) renew(generation uint64) {
 	r.followed.Store(0)
 }
 
+// hand is what the next program has to know of the record.
+func (r *record) hand() handedRecord {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return handedRecord{r.generation.Load(), r.size.Load(), r.kept.Load(), maps.Clone(r.mine)}
+}
+
+// adopt takes over what the program before knew.
+func (r *record) adopt(known handedRecord) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.generation.Store(known.Generation)
+	r.size.Store(known.Size)
+	r.kept.Store(known.Kept)
+	r.mine, r.again = known.Mine, true
+}
+
 // miss notes when this proxy has missed a key.
 func (r *record) miss(at int64) { raise(&r.missed, at) }
 
@@ -398,6 +416,13 @@ func (r *record) readKeys(n int) int {
 		return 0
 	}
 	return before
+}
+
+// tells tells whether the record named keys when it was read last.
+func (r *record) tells() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.read > 0
 }
 
 // newLosses tells whether others have said more often that keys are not known,

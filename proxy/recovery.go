@@ -416,9 +416,12 @@ func rest(ctx context.Context, d time.Duration) bool {
 }
 
 // canBeFlushed tells whether a server may be flushed that has to be. Its twins first get
-// what only it holds. While a client's flush_all runs, that does it.
+// what only it holds, and what it tells of that is taken back: it would be read again when
+// it returns, empty. While a client's flush_all runs, that does it.
 func (rc *recovery) canBeFlushed(server int32) bool {
-	return !rc.holdsMore(server) && !rc.p.flushes.runs()
+	return !rc.holdsMore(server) && !rc.p.flushes.runs() && !slices.ContainsFunc(rc.twins[server], func(twin int32) bool {
+		return rc.record(twin, server).tells() && rc.retires(twin)
+	})
 }
 
 // holdsMore is Proxy.holdsMore, looked at once in a while.

@@ -26,20 +26,30 @@ type handedState struct {
 
 // handedServer is what is known of one server.
 type handedServer struct {
-	Missed  []string         // keys that it has missed
-	Times   []int64          // of each; see entry.at
-	Foreign []bool           // of each; see entry.foreign
-	Unclear []string         // see care.unclear
-	Waited  bool             // see backend.Server.Awaited
-	Lost    bool             // it has missed more than is known
-	LostBy  lossReason       // why
-	LostAt  int64            // see lossTimes
-	Wide    int64            // the same
-	Later   map[string]int64 // see journal.later
-	Overdue int64            // see care.overdue
-	Dirty   bool             // it is out, and writes were made without it
-	Lacking bool             // it lacks keys that its twins hold
-	Life    string           // that it was known in, "" for none
+	Missed  []string                // keys that it has missed
+	Times   []int64                 // of each; see entry.at
+	Foreign []bool                  // of each; see entry.foreign
+	Unclear []string                // see care.unclear
+	Waited  bool                    // see backend.Server.Awaited
+	Lost    bool                    // it has missed more than is known
+	LostBy  lossReason              // why
+	LostAt  int64                   // see lossTimes
+	Wide    int64                   // the same
+	Later   map[string]int64        // see journal.later
+	Overdue int64                   // see care.overdue
+	Dirty   bool                    // it is out, and writes were made without it
+	Lacking bool                    // it lacks keys that its twins hold
+	Records map[string]handedRecord // by twin, what stands there of it
+	Life    string                  // that it was known in, "" for none
+}
+
+// handedRecord is what is known of a record. What this program has noted in it is not
+// taken for another proxy's by the next one.
+type handedRecord struct {
+	Generation uint64
+	Size       int64
+	Kept       bool
+	Mine       map[string]int
 }
 
 type handedClient struct {
@@ -208,6 +218,10 @@ func (p *Proxy) handServer(server int32) handedServer {
 	if life, ok := s.Life(); ok {
 		known.Life = life.String()
 	}
+	known.Records = map[string]handedRecord{}
+	for _, at := range p.recovery.twins[server] {
+		known.Records[p.servers[at].Name()] = p.recovery.record(server, at).hand()
+	}
 	return known
 }
 
@@ -239,4 +253,7 @@ func (p *Proxy) adoptServer(server int32, known handedServer) {
 	}
 	p.recovery.care[server].overdue.Store(known.Overdue)
 	p.recovery.setLacks(server, known.Lacking)
+	for _, at := range p.recovery.twins[server] {
+		p.recovery.record(server, at).adopt(known.Records[p.servers[at].Name()])
+	}
 }

@@ -148,6 +148,7 @@ func (w *watcher) keep(server int32, f fact) error {
 	rec.setMarked(rc.marksOfOthers(f))
 	if !f.noted {
 		rec.setMerged(0)
+		rec.readKeys(0)
 	}
 	rc.judge()
 	if err := w.keepLifeOf(server, f); err != nil {
@@ -307,20 +308,25 @@ func sizeOf(keys []missedKey) int {
 // been made good.
 func (w *watcher) retire(server int32, f fact) error {
 	rc := w.rc
-	s := rc.p.servers[server]
 	rec := rc.record(server, w.at)
-	if (len(f.record.keys) == 0 && len(f.record.uncertain) == 0 && !f.record.lost()) || !rc.p.journals[server].empty() || !s.Serves() || !rc.acts(server) || rc.late(server) {
+	if (len(f.record.keys) == 0 && len(f.record.uncertain) == 0 && !f.record.lost()) || !rc.retires(server) {
 		return nil
 	}
 	if rc.rival(server) && !rec.allMine(f.record, rc.presence.name) {
 		return nil // who has noted them may miss more, and note no key twice
 	}
 	generation := max(f.record.generation+1, uint64(time.Now().UnixNano()))
-	swapped, err := w.client.Swap(recordKey(s.Name()), recordText(generation, nil), f.token)
+	swapped, err := w.client.Swap(recordKey(rc.p.servers[server].Name()), recordText(generation, nil), f.token)
 	if swapped {
 		rec.renew(generation)
 	}
 	return err
+}
+
+// retires tells whether this proxy begins new records of a server: it has missed nothing
+// that has not been made good.
+func (rc *recovery) retires(server int32) bool {
+	return rc.p.journals[server].empty() && rc.p.servers[server].Serves() && rc.acts(server) && !rc.late(server)
 }
 
 // forget takes out of a server's journal what the active proxy replays: before
