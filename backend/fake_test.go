@@ -239,6 +239,16 @@ func (p *probed) awaitUp(t testing.TB) {
 }
 
 // last is the last change of state.
+// awaitLast waits for it: a server is in a state a moment before that is told.
+func (p *probed) awaitLast(t *testing.T, to State) (c Change) {
+	t.Helper()
+	eventually(t, "the change is told", func() bool {
+		c = p.last()
+		return c.To == to
+	})
+	return c
+}
+
 func (p *probed) last() (c Change) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

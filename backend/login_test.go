@@ -183,13 +183,11 @@ func TestProblemsOfServersThatAsk(t *testing.T) {
 			m := startMemcached(t, test.args...)
 			probes := quickProbes
 			if test.args[0] == "-B" {
-				probes.Answer = 300 * time.Millisecond // it waits for more than a line of text
+				probes.Answer = 2 * time.Second // it waits for more than a line of text
 			}
 			p := probe(t, addressAt(m.at), 1, probes, func(s *Server) { s.SetLogin(test.login) })
 			eventually(t, "it says "+test.want, func() bool { return strings.Contains(p.Problem(), test.want) })
-			if err := within(t, p.reports, "the report"); !errors.Is(err, ErrAuth) {
-				t.Errorf("reported %v", err)
-			}
+			eventually(t, "it is reported", func() bool { return errors.Is(within(t, p.reports, "the report"), ErrAuth) })
 			if p.Serves() {
 				t.Error("it serves")
 			}

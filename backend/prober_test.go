@@ -20,7 +20,7 @@ func TestProberBringsUp(t *testing.T) {
 		p := probe(t, addressAt(f.at()), 1, quickProbes, nil)
 		within(t, p.first, "the first probe")
 		p.awaitUp(t)
-		if c := p.last(); c.From != Down || c.To != Up || !strings.Contains(c.Why, "missed nothing") {
+		if c := p.awaitLast(t, Up); c.From != Down || c.To != Up || !strings.Contains(c.Why, "missed nothing") {
 			t.Errorf("change %+v", c)
 		}
 		if n := f.got("flush_all"); n != 0 || p.Flushes.Load() != 0 {
@@ -74,7 +74,7 @@ func TestProberFlushesFirst(t *testing.T) {
 	if upAtFlush.Load() {
 		t.Error("up before it was flushed")
 	}
-	if c := p.last(); c.From != Dirty || c.To != Up || !strings.Contains(c.Why, "flushed") {
+	if c := p.awaitLast(t, Up); c.From != Dirty || c.To != Up || !strings.Contains(c.Why, "flushed") {
 		t.Errorf("change %+v", c)
 	}
 	if lines := f.all(); lines[0] != "version" {
@@ -333,7 +333,7 @@ func TestCheckOfAServerThatIsUp(t *testing.T) {
 	f.close()
 	p.Check()
 	eventually(t, "it is out", func() bool { return !p.Serves() })
-	if c := p.last(); c.From != Up || c.To != Down || c.Why == "" {
+	if c := p.awaitLast(t, Down); c.From != Up || c.To != Down || c.Why == "" {
 		t.Errorf("change %+v, want that it is down and has missed nothing", c)
 	}
 }

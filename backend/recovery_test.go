@@ -190,7 +190,7 @@ func TestVerdicts(t *testing.T) {
 				t.Errorf("the server got %q, want %q", lines, c.lines)
 			}
 			state, _ := p.Load()
-			if state != c.v.To || p.last().Why != c.v.Why || p.Flushes.Load() != c.flushes {
+			if state != c.v.To || p.awaitLast(t, c.v.To).Why != c.v.Why || p.Flushes.Load() != c.flushes {
 				t.Errorf("%v, %+v, %d flushes; want %+v", state, p.last(), p.Flushes.Load(), c.v)
 			}
 			if life, ok := p.Life(); !ok || life != testLife {

@@ -104,7 +104,7 @@ func TestCheckIsQuick(t *testing.T) {
 // promise: L1
 func TestCheckTakesTheFlagsOfALaunch(t *testing.T) {
 	p := startFakeProxy(t, "tcp", "127.0.0.1:0", statsOf("a:1 primary up", "b:1 backup up"))
-	if out, err := administered("check", "-u", "root", "-n", "51200", "-l", "127.0.0.1", p.port(t), "-s", "a:1", "-b", "b:1", "-kDv"); err != nil || out == "" {
+	if out, err := administered("check", "-u", "root", "-n", "51200", "-l", "127.0.0.1", p.port(t), "-s", "a:1", "-b", "b:1", "-kDv", "--timeout", "10s"); err != nil || out == "" {
 		t.Errorf("%q, error %v", out, err)
 	}
 }

@@ -207,7 +207,7 @@ func TestViolationIsExplained(t *testing.T) {
 		Ops:    []*Op{at(0, 1, set("a")), at(2, 3, set("b")), at(4, 5, get("a"))},
 		Faults: []Fault{{Kind: "kill", What: "A dies", Span: Span{From: time.Second, To: 4 * time.Second}}},
 	}
-	verdicts, err := h.CheckAll(time.Second, t.TempDir())
+	verdicts, err := h.CheckAll(10*time.Second, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

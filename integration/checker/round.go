@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -128,6 +129,9 @@ func (r *round) fill(n int) ([]*Op, error) {
 			break
 		}
 		o.Return = r.now()
+		if strings.HasPrefix(o.Answer, "SERVER_ERROR") { // a busy machine looks like a server that is out
+			o.fail(o.Answer)
+		}
 		r.keys = append(r.keys, o.Key)
 	}
 	r.fillers = n

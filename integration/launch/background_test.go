@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"magent/integration/harness"
 )
@@ -63,6 +64,10 @@ func TestBackground(t *testing.T) {
 	if environment, err := os.ReadFile(proc("environ")); err != nil || !strings.Contains(string(environment), "PATH=") {
 		t.Errorf("its environment is %q, error %v", environment, err)
 	}
+	harness.Eventually(t, 10*time.Second, "it lets go of what it was started with", func() bool {
+		link, err := os.Readlink(proc("fd/2"))
+		return err == nil && link == "/dev/null"
+	})
 	files, err := filepath.Glob(proc("fd/*"))
 	must(t, err)
 	for _, file := range files {

@@ -109,8 +109,11 @@ func TestFreePort(t *testing.T) {
 	s := newSite(t)
 	s.launch("-p", "-1")
 	var entry struct{ Listen []string }
-	line, _, _ := strings.Cut(s.log(), "\n")
-	must(t, json.Unmarshal([]byte(line), &entry))
+	for line := range strings.Lines(s.log()) {
+		if strings.Contains(line, `"message":"serving"`) {
+			must(t, json.Unmarshal([]byte(line), &entry))
+		}
+	}
 	if len(entry.Listen) != 1 || strings.HasSuffix(entry.Listen[0], ":0") {
 		t.Fatalf("it listens on %v", entry.Listen)
 	}
