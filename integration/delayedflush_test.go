@@ -37,11 +37,11 @@ func TestDelayedFlushAllOutlivesTheProxy(t *testing.T) {
 				s.awaitSame(t, 10*time.Second)
 				const delay = 6
 				expect(t, harness.MustDial(t, s.Addr), fmt.Sprint("flush_all ", delay), "OK")
-				moment := time.Now().Add((delay + 2) * time.Second)
+				moment := time.Now().Add((delay + 4) * time.Second)
 				end(t, s)
 				c := harness.MustDial(t, s.Addr)
 				_, _, err := c.Value("old:1")
-				must(t, err)
+				must(t, ignoreServerError(err))
 				server(s).Restart()
 				_, err = c.Get(keysNamed("old:", n)...) // fills what is asked for
 				must(t, err)

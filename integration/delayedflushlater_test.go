@@ -13,7 +13,7 @@ import (
 // over waits until a moment is over, in which memcached counts whole seconds.
 func over(t *testing.T, moment time.Time) {
 	t.Helper()
-	end := moment.Add(2 * time.Second)
+	end := moment.Add(4 * time.Second)
 	harness.Eventually(t, time.Until(end)+recovery, "the moment is over", func() bool { return time.Now().After(end) })
 }
 
@@ -40,7 +40,10 @@ func (s *story) missMore(t *testing.T, c *harness.Client, cut *harness.Memcached
 	s.links[cut].Partition()
 	s.awaitGone(t, cut)
 	must(t, c.Set("k", "new"))
-	expect(t, c, "delete gone", "DELETED")
+	// On a slow machine a flush_all that is to come has taken it already.
+	if answer, err := c.Command("delete gone"); err != nil || answer != "DELETED" && answer != "NOT_FOUND" {
+		t.Fatalf("delete gone: %q, %v", answer, err)
+	}
 	for _, key := range keysNamed("many:", 50) {
 		must(t, c.Set(key, "x"))
 	}

@@ -124,6 +124,7 @@ func (r ownersRun) run(t *testing.T, event func()) []*owner {
 // finally compares what a server holds with what the owners know.
 func finally(t *testing.T, owners []*owner, s *harness.Memcached) {
 	t.Helper()
+	answered(t, owners)
 	c := harness.MustDial(t, s.Addr)
 	for _, o := range owners {
 		must(t, o.final(c))

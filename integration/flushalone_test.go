@@ -13,7 +13,7 @@ import (
 // promise: C7, C11, L7
 func TestFlushAllWithoutBackupsIsMissedOnce(t *testing.T) {
 	t.Parallel()
-	s := startStory(t, 2, 0, hanging...)
+	s := startStory(t, 2, 0, patient...)
 	c := harness.MustDial(t, s.Addr)
 	away, other := s.primaries[0], s.primaries[1]
 	keys := keysNamed("k", 100)

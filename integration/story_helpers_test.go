@@ -111,7 +111,7 @@ func (s *story) awaitGone(t *testing.T, m *harness.Memcached) {
 	t.Helper()
 	c := harness.MustDial(t, s.Addr)
 	harness.Eventually(t, 20*time.Second, m.Addr+" is out", func() bool {
-		must(t, c.Set("awaiting-out", "x"))
+		must(t, ignoreServerError(c.Set("awaiting-out", "x")))
 		state := stateOf(t, s.Magent, s.name(m))
 		return state == "down" || state == "dirty"
 	})
@@ -299,7 +299,7 @@ func awaitSame(t *testing.T, within time.Duration, primaries, backups []*harness
 	var a map[string]held
 	if !harness.Poll(within, func() bool {
 		a = heldBy(t, primaries...)
-		diff = unequal(a, heldBy(t, backups...), 1)
+		diff = unequal(a, heldBy(t, backups...), 2)
 		return diff == ""
 	}) {
 		t.Fatalf("the primaries and the backups differ still after %v:\n%s", within, diff)

@@ -62,7 +62,7 @@ func runBoth(t *testing.T, argv, env []string, protocol string) []string {
 	t.Helper()
 	alone := harness.StartMemcached(t)
 	primary, backup := harness.StartMemcached(t), harness.StartMemcached(t)
-	magent := harness.StartMagent(t, harness.Config{Primaries: []string{primary.Addr}, Backups: []string{backup.Addr}})
+	magent := harness.StartMagent(t, harness.Config{Primaries: []string{primary.Addr}, Backups: []string{backup.Addr}, Args: patient})
 
 	// Both run at the same time: they wait for items to expire most of it.
 	direct := startDriver(t, "of memcached", argv, env, alone.Addr, protocol)

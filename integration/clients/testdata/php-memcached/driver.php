@@ -138,9 +138,10 @@ if ($protocol === 'binary') {
     // The client has initial values with the binary protocol only.
     step('incr.initial', $c, $c->increment('i', 1, 7, 300));
     step('incr.initial-again', $c, $c->increment('i', 1, 7));
-    step('decr.initial', $c, $c->decrement('d', 1, 7, 2));
+    step('decr.initial', $c, $c->decrement('d', 1, 7, 300));
     step('decr.initial-again', $c, $c->decrement('d', 1, 7));
-    until('expiry.decr', fn () => $c->get('d') === false);
+    $c->decrement('short', 1, 7, 2);
+    until('expiry.decr', fn () => $c->get('short') === false);
 }
 $c->set('a:text', 'text');
 step('incr.text', $c, $c->increment('a:text'));
