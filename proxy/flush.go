@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,7 @@ type flush struct {
 	home    *worker  // runs it
 	request *request // the client's, nil for one that was due
 	delay   int64    // seconds, 0 for now
+	then    func()   // in its place, see flushes.settle; nil for a flush
 	order   flushOrder
 
 	unpaused atomic.Int32 // workers whose writes have not ended yet
@@ -70,6 +72,19 @@ func (f *flushes) pause(fl *flush) {
 	fl.unpaused.Store(int32(len(f.workers)))
 	for _, w := range f.workers {
 		w.loop.Post(engine.TaskFunc(func() { w.pause(fl) }))
+	}
+}
+
+// settle waits until the writes in flight have ended: what a server alone has got of them is
+// in its twin's journal then. It returns false when ctx ends before.
+func (f *flushes) settle(ctx context.Context) bool {
+	settled := make(chan struct{})
+	f.begin(&flush{home: f.workers[0], then: func() { close(settled) }})
+	select {
+	case <-settled:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -131,6 +146,11 @@ func (w *worker) unpause() {
 // all are: then it fails, and must not be made up for when what others have
 // written since is there.
 func (w *worker) flushServers(fl *flush) {
+	if fl.then != nil {
+		fl.then()
+		w.p.flushes.end()
+		return
+	}
 	fl.parts = 1
 	if !slices.ContainsFunc(w.conns, func(c *backend.Conn) bool { return c.Sync().Serves() }) {
 		w.flushPart(fl)

@@ -37,3 +37,23 @@ func TestRecoveryFlushesNothingMeanwhile(t *testing.T) {
 		t.Error("a server is not flushed after a flush_all that it may have missed")
 	}
 }
+
+// A key that nobody could be told of has been made good by nobody else.
+//
+// promise: C6
+func TestWhatNobodyWasToldOfStays(t *testing.T) {
+	j := newTestJournal(10, 1<<20)
+	at := j.twinOf([]byte("k"))
+	j.add([]byte("k"), 60)
+	j.setUntold([]byte("k"))
+	j.dropGood(j.latest(), at, func(string) bool { return true })
+	j.forgetUntil(j.latest(), at)
+	if j.empty() || !j.hasUntold() {
+		t.Error("a key is dropped that nobody was told of")
+	}
+	j.setNoted([]missedKey{{"k", 60}})
+	j.dropGood(j.latest(), at, func(string) bool { return true })
+	if !j.empty() || j.hasUntold() {
+		t.Error("a key stays that was noted, and that another proxy has made good")
+	}
+}

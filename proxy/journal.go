@@ -25,6 +25,7 @@ type journal struct {
 	size     int64
 	counter  uint64
 	again    map[string]bool // keys that may have been missed again since others were told when
+	untold   map[string]bool // this proxy's keys that could not be noted when they came
 	overflow bool
 	lostBy   lossReason       // why it has overflowed
 	foreign  bool             // the overflow is another proxy's
@@ -141,6 +142,7 @@ func (j *journal) enter(key []byte, note bool, at int64) added {
 func (j *journal) forget() {
 	clear(j.keys)
 	clear(j.again)
+	clear(j.untold)
 	j.order, j.size = nil, 0
 }
 
@@ -240,14 +242,14 @@ func (j *journal) forgetUntil(when uint64, at int32) {
 		j.settle(at, when)
 	}
 	for key, e := range j.keys {
-		if (e.foreign || e.when <= when) && j.twinOf([]byte(key)) == at {
+		if (e.foreign || e.when <= when) && j.twinOf([]byte(key)) == at && !j.untold[key] {
 			j.take(key)
 		}
 	}
 }
 
 // dropGood takes out what was entered up to a count, is one twin's and is made
-// good. So are keys that are not known any more.
+// good. So are keys that are not known any more, and not those that nobody was told of.
 func (j *journal) dropGood(when uint64, at int32, good func(key string) bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -255,7 +257,7 @@ func (j *journal) dropGood(when uint64, at int32, good func(key string) bool) {
 		j.settle(at, when)
 	}
 	for key, e := range j.keys {
-		if e.when <= when && j.twinOf([]byte(key)) == at && good(key) {
+		if e.when <= when && j.twinOf([]byte(key)) == at && good(key) && !j.untold[key] {
 			j.take(key)
 		}
 	}
@@ -263,8 +265,42 @@ func (j *journal) dropGood(when uint64, at int32, good func(key string) bool) {
 
 func (j *journal) take(key string) {
 	delete(j.keys, key)
+	delete(j.untold, key)
 	j.size -= int64(len(key)) + entrySize
 	j.count.Add(-1)
+}
+
+// setUntold notes that nobody was told of a key: the twin that has got it was out at
+// this moment. Until then no other proxy can have made it good.
+func (j *journal) setUntold(key []byte) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if _, ok := j.keys[string(key)]; !ok {
+		return
+	}
+	if j.untold == nil {
+		j.untold = map[string]bool{}
+	}
+	j.untold[string(key)] = true
+}
+
+// hasUntold tells whether there are such keys.
+func (j *journal) hasUntold() bool {
+	if j.empty() {
+		return false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.untold) > 0
+}
+
+// setNoted notes that others can read of keys.
+func (j *journal) setNoted(keys []missedKey) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, key := range keys {
+		delete(j.untold, key.name)
+	}
 }
 
 // noteAgain has every key that this proxy has missed noted once more when it

@@ -34,10 +34,12 @@ type notes struct {
 // note tells other proxies that a server has missed a key. It goes to the twin
 // that has got the write, or will get it behind the note.
 func (w *worker) note(key []byte, at int64, server int32, how added, twin *backend.Conn) {
+	rec := w.p.recovery.record(server, int32(twin.Server.Index))
 	if !twin.Sync().Serves() {
+		w.p.journals[server].setUntold(key)
+		rec.noteAgain() // when it is back
 		return
 	}
-	rec := w.p.recovery.record(server, int32(twin.Server.Index))
 	rec.miss(unixMilliNow())
 	own := w.notesOf(server, twin)
 	w.noteMark(server, twin, own)

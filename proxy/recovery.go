@@ -274,6 +274,11 @@ func (rc *recovery) Returning(ctx context.Context, s *backend.Server, r backend.
 	if v.Flush && !rc.mayFlush(ctx, server) {
 		return backend.Verdict{Wait: "it has to be flushed, which another proxy sees to"}
 	}
+	// It serves no more. Of a write that it has run, and its twin not yet, nothing may have
+	// been entered.
+	if v.Flush && j.lost() && !overdue && (!rc.p.flushes.settle(ctx) || rc.p.holdsMore(server)) {
+		return backend.Verdict{Wait: "it has to be flushed when its twin has got what only it holds"}
+	}
 	return v
 }
 

@@ -160,7 +160,7 @@ func (w *watcher) keep(server int32, f fact) error {
 	}
 	if !rc.acts(server) {
 		if w.forget(server, f) {
-			if f.noted {
+			if f.noted && !j.hasUntold() {
 				_, err := w.keepTimes(server, f)
 				return err
 			}
@@ -263,10 +263,16 @@ func (w *watcher) keepNoted(server int32, f fact) (done bool, err error) {
 			text += key.text()
 		}
 	}
+	stored := false
 	if !f.noted {
-		_, err = w.client.Store("add", name, recordText(rec.generation.Load(), nil)+text)
+		stored, err = w.client.Store("add", name, recordText(rec.generation.Load(), nil)+text)
 	} else {
-		_, err = w.client.Store("append", name, text)
+		stored, err = w.client.Store("append", name, text)
+	}
+	if stored {
+		j.setNoted(keys)
+	} else {
+		rec.noteAgain()
 	}
 	return true, err
 }
@@ -344,7 +350,9 @@ func (w *watcher) forget(server int32, f fact) bool {
 		rc.merge(server, w.at, fact{noted: true, record: missedRecord{generation: f.record.generation}}, false)
 	}
 	rc.p.journals[server].forgetForeign()
-	rec.takeAgain() // it wakes up before it misses more
+	if !rc.p.journals[server].hasUntold() {
+		rec.takeAgain() // it wakes up before it misses more
+	}
 	if f.noted && !f.record.lost() {
 		rc.forgetReplayed(server, w.at, f.record)
 	}
