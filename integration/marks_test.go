@@ -35,7 +35,7 @@ func says(t *testing.T, c *harness.Client, send, want string) {
 // promise: W2, C1, C3
 func TestStaleMarksSurviveTheFailureOfAServer(t *testing.T) {
 	t.Parallel()
-	s := startStory(t, 1, 1)
+	s := startStory(t, 1, 1, patient...)
 	c := harness.MustDial(t, s.Addr)
 	for _, key := range []string{"fresh", "stale", "taken", "made", "near"} {
 		says(t, c, "ms "+key+" 3 T100\r\nabc\r\n", "HD")
@@ -69,7 +69,7 @@ func TestCopiesHaveTheMarksAndTheKeys(t *testing.T) {
 	for who, server := range either {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
-			s := startStory(t, 1, 1)
+			s := startStory(t, 1, 1, patient...)
 			c := harness.MustDial(t, s.Addr)
 			const odd = "YSBiCmMA" // "a b\nc\x00"
 			for _, key := range []string{odd, "c3RhbGUA", "dGFrZW4A"} {

@@ -201,7 +201,7 @@ func TestServersThatAreNoMemcached(t *testing.T) {
 func TestMemcachedAtItsConnectionLimit(t *testing.T) {
 	t.Parallel()
 	p, b := harness.StartMemcached(t, "-c", "50", "-o", "maxconns_fast"), harness.StartMemcached(t)
-	m := harness.StartMagent(t, harness.Config{Primaries: []string{p.Addr}, Backups: []string{b.Addr}, Args: hanging})
+	m := harness.StartMagent(t, harness.Config{Primaries: []string{p.Addr}, Backups: []string{b.Addr}, Args: patient})
 	ownersRun{addr: m.Addr, clients: 30, keys: 4, lossy: true, before: 200, after: 50}.run(t, func() {
 		for range 80 {
 			hog, err := harness.Dial(p.Addr)

@@ -60,7 +60,7 @@ func oldMemcached(t *testing.T) string {
 func TestOldServersAreSentClassicCommands(t *testing.T) {
 	t.Parallel()
 	primary, backup := oldMemcached(t), oldMemcached(t)
-	m := harness.StartMagent(t, harness.Config{Primaries: []string{primary}, Backups: []string{backup}})
+	m := harness.StartMagent(t, harness.Config{Primaries: []string{primary}, Backups: []string{backup}, Args: patient})
 	c := harness.MustDial(t, m.Addr)
 	refusal := "SERVER_ERROR this needs memcached 1.6.14 or later on " + primary
 	for _, step := range []struct{ send, want string }{

@@ -194,7 +194,7 @@ func TestAddingAServerMovesFewKeys(t *testing.T) {
 // promise: K3, C4
 func TestADeadServerKeepsItsPlace(t *testing.T) {
 	t.Parallel()
-	m := startPools(t, 3, 3, hanging...)
+	m := startPools(t, 3, 3, patient...)
 	keys := keysNamed("dead:", 200)
 	at := places(t, m.Addr, m.primaries, keys)
 	m.primaries[0].Kill()

@@ -120,7 +120,7 @@ func expectNext(t *testing.T, c *harness.Client, request string) {
 // promise: C6
 func TestWhatIsMagentsOwnIsNotCompared(t *testing.T) {
 	t.Parallel()
-	s := startStory(t, 1, 1, "--compare-rate", "1000")
+	s := startStory(t, 1, 1, append([]string{"--compare-rate", "1000"}, patient...)...)
 	c := harness.MustDial(t, s.Addr)
 	fill(t, s.Magent, "beside:", 200)
 	own := magentPrefix + "life"

@@ -45,7 +45,7 @@ func expectNothingSmuggled(t *testing.T, servers ...string) {
 // promise: R4, W3
 func TestLongBinaryKeysSmuggleNothing(t *testing.T) {
 	t.Parallel()
-	s := startMirrored(t)
+	s := startMirrored(t, patient...)
 	other := harness.MustDial(t, s.Magent.Addr)
 	for _, size := range []int{186, 187, 200, 250} {
 		key := append(bytes.Repeat([]byte("k"), size-2), ' ', '\n')
@@ -75,7 +75,7 @@ func TestLongBinaryKeysSmuggleNothing(t *testing.T) {
 // promise: R4, W2
 func TestManyMetaFlagsSmuggleNothing(t *testing.T) {
 	t.Parallel()
-	s := startMirrored(t)
+	s := startMirrored(t, patient...)
 	c := harness.MustDial(t, s.Magent.Addr)
 	value := smuggled[:len(smuggled)-2]
 	const most = 16 // flags of a set
@@ -108,7 +108,7 @@ func TestManyMetaFlagsSmuggleNothing(t *testing.T) {
 // promise: R2, R4
 func TestLongMetaLinesHarmNobody(t *testing.T) {
 	t.Parallel()
-	s := startMirrored(t)
+	s := startMirrored(t, patient...)
 	other := harness.MustDial(t, s.Magent.Addr)
 	must(t, other.Set("other", "1"))
 	for _, size := range []int{1000, 1900, 2100, 20000, 60000} {
@@ -140,7 +140,7 @@ func TestLongMetaLinesHarmNobody(t *testing.T) {
 func TestKeysForAnOldBackupSmuggleNothing(t *testing.T) {
 	t.Parallel()
 	primary, backup := harness.StartMemcached(t), oldMemcached(t)
-	m := harness.StartMagent(t, harness.Config{Primaries: []string{primary.Addr}, Backups: []string{backup}})
+	m := harness.StartMagent(t, harness.Config{Primaries: []string{primary.Addr}, Backups: []string{backup}, Args: patient})
 	c := harness.MustDial(t, m.Addr)
 	key := []byte("q\r\n" + smuggled)
 	other := harness.MustDial(t, m.Addr)

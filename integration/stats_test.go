@@ -123,7 +123,7 @@ func TestStatsReset(t *testing.T) {
 // promise: W5, C5
 func TestStatsServers(t *testing.T) {
 	t.Parallel()
-	m := startMirrored(t, hanging...)
+	m := startMirrored(t, patient...)
 	c := harness.MustDial(t, m.Addr)
 	state := func(s *harness.Memcached) string {
 		stats, err := c.Stats("servers")

@@ -96,7 +96,7 @@ func TestFlushAllWhileAServerIsDead(t *testing.T) {
 	for who, server := range either {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
-			s := startStory(t, 1, 1, hanging...)
+			s := startStory(t, 1, 1, patient...)
 			dead := server(s)
 			fill(t, s.Magent, "old:", 500)
 			dead.Kill()
@@ -165,7 +165,7 @@ func TestDelayedFlushAllWhileAServerIsAway(t *testing.T) {
 					c := harness.MustDial(t, s.Addr)
 					expect(t, c, fmt.Sprint("flush_all ", delay), "OK")
 					moment := time.Now().Add(time.Duration(delay) * time.Second)
-					over := func() bool { return time.Now().After(moment.Add(2 * time.Second)) }
+					over := func() bool { return time.Now().After(moment.Add(5 * time.Second)) }
 					if back == "after the moment" {
 						harness.Eventually(t, 20*time.Second, "the moment is over", over)
 					}

@@ -75,9 +75,9 @@ func storeLifetimes(t *testing.T, addr string) (known map[string]held, short map
 func checkLifetimes(t *testing.T, s *story, server *harness.Memcached, known map[string]held, short map[string]bool, end time.Time) {
 	t.Helper()
 	all := holdings(t, server)
-	if time.Now().Before(end.Add(-time.Second)) {
+	if time.Now().Before(end.Add(-3 * time.Second)) {
 		for key, want := range known {
-			if got, found := all[key]; !found || got.flags != want.flags || got.value != want.value || !near(got.exp, want.exp, 2) {
+			if got, found := all[key]; !found || got.flags != want.flags || got.value != want.value || !near(got.exp, want.exp, clocks) {
 				t.Errorf("%s on %s: %+v, found %v; want %+v", key, server.Addr, got, found, want)
 			}
 		}
@@ -90,7 +90,7 @@ func checkLifetimes(t *testing.T, s *story, server *harness.Memcached, known map
 		}
 	}
 	c := harness.MustDial(t, s.Addr)
-	harness.Eventually(t, 20*time.Second, "the short lives are over", func() bool { return time.Now().After(end.Add(2 * time.Second)) })
+	harness.Eventually(t, 20*time.Second, "the short lives are over", func() bool { return time.Now().After(end.Add(5 * time.Second)) })
 	harness.Holds(t, time.Second, "what has expired stays away", func() bool {
 		for key, gone := range short {
 			_, found, err := c.Value(key)
@@ -108,7 +108,7 @@ func checkLifetimes(t *testing.T, s *story, server *harness.Memcached, known map
 		switch {
 		case found && short[key]:
 			t.Errorf("%s on %s has expired, and is there", key, server.Addr)
-		case !short[key] && (!found || got.flags != want.flags || got.value != want.value || !near(got.exp, want.exp, 2)):
+		case !short[key] && (!found || got.flags != want.flags || got.value != want.value || !near(got.exp, want.exp, clocks)):
 			t.Errorf("%s on %s: %+v, found %v; want %+v", key, server.Addr, got, found, want)
 		}
 	}
@@ -134,6 +134,9 @@ func TestLifetimesThroughAWarmUp(t *testing.T) {
 			// need what is there.
 			c := harness.MustDial(t, s.Addr)
 			for key, want := range known {
+				if short[key] && time.Now().After(end.Add(-2*time.Second)) {
+					continue // it may be over before it is asked for
+				}
 				if who == "primary" {
 					expectValue(t, c, key, want.value)
 					continue

@@ -115,7 +115,7 @@ func sameTokens(t *testing.T, s *story, keys []string) {
 func TestTokensSurviveAFailover(t *testing.T) {
 	for who, server := range either {
 		t.Run(who, func(t *testing.T) {
-			s := startStory(t, 1, 1)
+			s := startStory(t, 1, 1, patient...)
 			if !takesTokens(t, s.primary()) {
 				t.Log("this memcached takes no tokens: see TestTokensOfAnotherLifeFail")
 				return
@@ -185,7 +185,7 @@ func TestTokensSurviveAReplay(t *testing.T) {
 
 // promise: C9
 func TestTokensOfAnotherLifeFail(t *testing.T) {
-	s := startStory(t, 1, 1)
+	s := startStory(t, 1, 1, patient...)
 	c := harness.MustDial(t, s.Addr)
 	keys := keysNamed("t:", 20)
 	rewrite := func(value string) map[string]uint64 {
