@@ -238,8 +238,7 @@ func (p *probed) awaitUp(t testing.TB) {
 	eventually(t, "the server is up", p.Serves)
 }
 
-// last is the last change of state.
-// awaitLast waits for it: a server is in a state a moment before that is told.
+// awaitLast waits for the last change of state: a server is in a state a moment before that is told.
 func (p *probed) awaitLast(t *testing.T, to State) (c Change) {
 	t.Helper()
 	eventually(t, "the change is told", func() bool {
@@ -249,6 +248,7 @@ func (p *probed) awaitLast(t *testing.T, to State) (c Change) {
 	return c
 }
 
+// last is the last change of state.
 func (p *probed) last() (c Change) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 // and slack is what a loaded machine may add to it.
 const (
 	hangTimeout = 500 * time.Millisecond
-	slack       = 4 * time.Second
+	slack       = 2 * time.Second
 )
 
 var hanging = []string{"--server-timeout", hangTimeout.String(), "--connect-timeout", "300ms"}

@@ -292,10 +292,6 @@ func unequal(a, b map[string]held, most int64) string {
 	return strings.Join(out, "\n")
 }
 
-// clocks is by how many seconds times of expiry may differ that are the same: memcacheds
-// count whole seconds, late on a busy machine, and a copy takes what is left.
-const clocks = 5
-
 // near compares two times of expiry: they may be so many seconds apart. Clocks
 // that count in seconds tick at different moments.
 func near(a, b, most int64) bool {
@@ -317,7 +313,7 @@ func awaitSame(t *testing.T, within time.Duration, primaries, backups []*harness
 	var a map[string]held
 	if !harness.Poll(within, func() bool {
 		a = heldBy(t, primaries...)
-		diff = unequal(a, heldBy(t, backups...), clocks)
+		diff = unequal(a, heldBy(t, backups...), 1)
 		return diff == ""
 	}) {
 		t.Fatalf("the primaries and the backups differ still after %v:\n%s", within, diff)

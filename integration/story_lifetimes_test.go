@@ -77,7 +77,7 @@ func checkLifetimes(t *testing.T, s *story, server *harness.Memcached, known map
 	all := holdings(t, server)
 	if time.Now().Before(end.Add(-3 * time.Second)) {
 		for key, want := range known {
-			if got, found := all[key]; !found || got.flags != want.flags || got.value != want.value || !near(got.exp, want.exp, clocks) {
+			if got, found := all[key]; !found || got.flags != want.flags || got.value != want.value || !near(got.exp, want.exp, 2) {
 				t.Errorf("%s on %s: %+v, found %v; want %+v", key, server.Addr, got, found, want)
 			}
 		}
@@ -108,7 +108,7 @@ func checkLifetimes(t *testing.T, s *story, server *harness.Memcached, known map
 		switch {
 		case found && short[key]:
 			t.Errorf("%s on %s has expired, and is there", key, server.Addr)
-		case !short[key] && (!found || got.flags != want.flags || got.value != want.value || !near(got.exp, want.exp, clocks)):
+		case !short[key] && (!found || got.flags != want.flags || got.value != want.value || !near(got.exp, want.exp, 2)):
 			t.Errorf("%s on %s: %+v, found %v; want %+v", key, server.Addr, got, found, want)
 		}
 	}

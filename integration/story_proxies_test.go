@@ -169,7 +169,7 @@ func TestTheNextProxyKnowsWhatAServerHasMissed(t *testing.T) {
 					case journal.flushed && flushes == 0:
 						t.Errorf("the server was not flushed although nobody knew all that it had missed")
 					// Notes that are read twice are copied twice.
-					case !journal.flushed && (flushes > 0 || copied > 2*221+400):
+					case !journal.flushed && (flushes > 0 || copied > 2*221+60):
 						t.Errorf("%d flushes and %d copied items; 221 were written while the server was away", flushes, copied)
 					}
 				})

@@ -30,12 +30,12 @@ func capableVersion(t *testing.T) string {
 	return string(out)
 }
 
-// runCapable runs memccapable against memcached and through magent, compares
-// which of its tests pass, and returns those that memcached passes.
 // patient keeps a loaded machine from looking like a failed server. A server that is killed
 // is seen without a timeout.
 var patient = []string{"--server-timeout", "10s", "--connect-timeout", "5s"}
 
+// runCapable runs memccapable against memcached and through magent, compares
+// which of its tests pass, and returns those that memcached passes.
 func runCapable(t *testing.T, flag string) []string {
 	t.Helper()
 	alone := harness.StartMemcached(t)
